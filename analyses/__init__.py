@@ -1,0 +1,1 @@
+"""Studies: one file each, run as commands of the console script ``rmtbn``."""

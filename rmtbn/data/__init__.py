@@ -1,0 +1,1 @@
+"""Inputs: real images and Gaussian vectors, standardised tensors out."""

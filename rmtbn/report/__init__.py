@@ -1,0 +1,1 @@
+"""Reports: page dataclasses rendered through a template into one self-contained file."""
