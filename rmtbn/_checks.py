@@ -58,7 +58,9 @@ def real(
     return number
 
 
-def array(name: str, values: ArrayLike, *, at_least: float | None = None, at_most: float | None = None) -> NDArray[np.float64]:
+def array(
+    name: str, values: ArrayLike, *, at_least: float | None = None, at_most: float | None = None
+) -> NDArray[np.float64]:
     """Return `values` as a float64 array without NaN, every entry within the bounds (infinities only where bounds allow)."""
     rule = "numbers without NaN" + _bounds(at_least=at_least, at_most=at_most)
     try:
@@ -90,8 +92,14 @@ def instance(name: str, value: Any, kind: type, described: str) -> None:
 
 
 def _bounds(
-    *, above: float | None = None, at_least: float | None = None, below: float | None = None, at_most: float | None = None
+    *,
+    above: float | None = None,
+    at_least: float | None = None,
+    below: float | None = None,
+    at_most: float | None = None,
 ) -> str:
     parts = [(">", above), (">=", at_least), ("<", below), ("<=", at_most)]
-    return "".join(f" {sign} {bound}" if i == 0 else f" and {sign} {bound}" for i, (sign, bound) in
-                   enumerate((s, b) for s, b in parts if b is not None))
+    return "".join(
+        f" {sign} {bound}" if i == 0 else f" and {sign} {bound}"
+        for i, (sign, bound) in enumerate((s, b) for s, b in parts if b is not None)
+    )

@@ -130,7 +130,9 @@ class EmpiricalSpectrum(SpectralMeasure):
     def __post_init__(self) -> None:
         rows = _checks.array("by_network", self.by_network)
         if rows.ndim != 2 or rows.size == 0 or np.isposinf(rows).any():
-            raise _checks.fail("by_network", "a non-empty array (networks, dimension) of finite or -inf values", rows.shape)
+            raise _checks.fail(
+                "by_network", "a non-empty array (networks, dimension) of finite or -inf values", rows.shape
+            )
         rows = -np.sort(-rows, axis=1)
         rows.setflags(write=False)
         object.__setattr__(self, "by_network", rows)
@@ -269,8 +271,15 @@ class DepthProfile:
         rows = np.asarray(values, dtype=np.float64)
         count = rows.shape[0]
         se = rows.std(axis=0, ddof=1) / np.sqrt(count) if count > 1 else np.full(rows.shape[1], np.inf)
-        return cls(depth=np.asarray(depth, dtype=np.float64), value=rows.mean(axis=0), se=se, symbol=symbol, label=label,
-                   is_log=is_log, networks=count)
+        return cls(
+            depth=np.asarray(depth, dtype=np.float64),
+            value=rows.mean(axis=0),
+            se=se,
+            symbol=symbol,
+            label=label,
+            is_log=is_log,
+            networks=count,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,0 +1,63 @@
+"""CIFAR-10 in its standard binary layout: records of 1 label byte and 3,072 pixel bytes (R, G, B planes of 32 × 32)."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from rmtbn import _checks
+from rmtbn.data.labelled import Labelled, standardise
+
+RECORD = 1 + 3 * 32 * 32
+FILES = {"train": "data_batch_*.bin", "test": "test_batch.bin"}
+
+
+def cifar10(folder: str | Path, *, split: str = "train") -> Labelled:
+    """Read CIFAR-10 (Krizhevsky 2009), whole or in part, from a folder of the standard binary files.
+
+    Parameters
+    ----------
+    folder
+        Holds `data_batch_*.bin` (any number of them, of any number of records) and `test_batch.bin`.
+    split
+        "train" or "test".
+
+    Returns
+    -------
+    Labelled
+        Inputs of shape (examples, 3, 32, 32), standardised over the set.
+
+    Raises
+    ------
+    InvalidArgumentError
+        If the folder or the files are missing, a file is no whole number of records, or a label is above 9; it names
+        the file.
+    """
+    folder = Path(folder)
+    pattern = FILES[_checks.one_of("split", split, FILES)]
+    if not folder.is_dir():
+        raise _checks.fail("folder", "an existing folder of CIFAR-10's binary files", str(folder))
+    paths = sorted(folder.glob(pattern))
+    if not paths:
+        raise _checks.fail("folder", f"a folder that holds {pattern}", str(folder))
+    records = np.concatenate([_records(path) for path in paths])
+    images = torch.from_numpy(records[:, 1:].astype(np.float64)).view(-1, 3, 32, 32)
+    return Labelled(
+        name=f"CIFAR-10 ({split}, {len(records):,} images)",
+        inputs=standardise(images),
+        targets=torch.from_numpy(records[:, 0].astype(np.int64)),
+        classes=10,
+    )
+
+
+def _records(path: Path) -> np.ndarray[tuple[int, int], np.dtype[np.uint8]]:
+    raw = np.fromfile(path, dtype=np.uint8)
+    if raw.size == 0 or raw.size % RECORD:
+        raise _checks.fail(
+            "folder", f"a folder whose files hold whole records of {RECORD} bytes", f"{path}: {raw.size} bytes"
+        )
+    records = raw.reshape(-1, RECORD)
+    worst = int(records[:, 0].max())
+    if worst > 9:
+        raise _checks.fail("folder", "a folder whose files hold labels 0 to 9", f"{path}: label {worst}")
+    return records
