@@ -61,7 +61,7 @@ def real(
 def array(
     name: str, values: ArrayLike, *, at_least: float | None = None, at_most: float | None = None
 ) -> NDArray[np.float64]:
-    """Return `values` as a float64 array without NaN, every entry within the bounds (infinities only where bounds allow)."""
+    """Return `values` as a float64 array without NaN, every entry within the bounds (infinities may be)."""
     rule = "numbers without NaN" + _bounds(at_least=at_least, at_most=at_most)
     try:
         numbers = np.asarray(values, dtype=np.float64)

@@ -1,4 +1,4 @@
-"""Activations: one record per φ with its sympy form, numpy φ and φ′, kinks, and Gaussian moments in closed form where known.
+"""Activations: one record per φ with its sympy form, numpy φ and φ′, kinks, and Gaussian moments where known.
 
 The moments are over a pre-activation h ~ N(0, q). Torch forms live in `rmtbn.nets.activations`.
 """

@@ -26,7 +26,7 @@ Generator = torch.Generator | np.random.Generator
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WeightLaw:
-    """The law of one layer's weights: independent entries (or a Haar matrix) with Var W_ij = σ_w²/fan_in, Var b_i = σ_b².
+    """Law of a layer's weights: independent entries (or a Haar matrix), Var W_ij = σ_w²/fan_in, Var b_i = σ_b².
 
     Biases are uniform where the weights are, else Gaussian.
     """
@@ -110,8 +110,8 @@ def initialise(
 ) -> Module:
     """Draw the weights and biases of every linear and convolutional layer, in place.
 
-    The draws are made in float64 on the generator's device and then rounded, so that networks of different dtype or device
-    are the same network. Layers of other kinds keep their parameters (norms start at γ = 1, β = 0).
+    The draws are made in float64 on the generator's device and then rounded, so that networks of different dtype or
+    device are the same network. Layers of other kinds keep their parameters (norms start at γ = 1, β = 0).
 
     Parameters
     ----------
@@ -158,10 +158,9 @@ def _fans(weight: Tensor) -> tuple[int, int]:
 
 def _draw(shape: torch.Size, distribution: str, generator: torch.Generator) -> Tensor:
     """Independent entries of mean 0 and variance 1."""
-    options = {"dtype": torch.float64, "device": generator.device}
     if distribution == "uniform":
-        return (2 * torch.rand(shape, generator=generator, **options) - 1) * 3**0.5
-    return torch.randn(shape, generator=generator, **options)
+        return (2 * torch.rand(shape, generator=generator, dtype=torch.float64, device=generator.device) - 1) * 3**0.5
+    return torch.randn(shape, generator=generator, dtype=torch.float64, device=generator.device)
 
 
 def _draw_weight(weight: Tensor, law: WeightLaw, generator: torch.Generator) -> Tensor:
@@ -207,8 +206,9 @@ _CLASS_NAMES = {
     "SELU": "selu",
 }
 
-# σ_b² of the scheme "critical" where it is left open. Saturating φ: the value that Pennington et al. 2017 (arXiv:1711.04735)
-# use for tanh; GELU and SiLU: beyond the σ_b² (0.1729, 0.5551) below which the critical fixed point repels.
+# σ_b² of the scheme "critical" where it is left open. Saturating φ: a value in the middle of the range that Schoenholz
+# et al. 2017 (arXiv:1611.01232) study for tanh; GELU and SiLU: beyond the σ_b² (0.1729, 0.5551) below which the critical
+# fixed point repels.
 _CRITICAL_BIAS_VARIANCE = {"tanh": 0.05, "erf": 0.05, "hard_tanh": 0.05, "selu": 0.05, "gelu": 0.3, "silu": 1.0}
 
 

@@ -52,7 +52,7 @@ class SpectralMeasure(abc.ABC):
 
     @abc.abstractmethod
     def log_ppf(self, p: ArrayLike) -> Array:
-        """Quantiles of log λ: the smallest value whose `cdf_log` is at least p, 0 <= p <= 1; -inf inside an atom at 0."""
+        """Quantiles of log λ: the smallest value whose `cdf_log` is at least p (0 <= p <= 1); -inf in an atom at 0."""
 
     @abc.abstractmethod
     def moment(self, k: int) -> float:
@@ -117,7 +117,7 @@ class EmpiricalSpectrum(SpectralMeasure):
 
     Notes
     -----
-    `pdf` is a Gaussian kernel estimate in log λ (Silverman's bandwidth) of the non-zero values; `cdf` and `ppf` are exact.
+    `pdf` is a Gaussian kernel estimate in log λ of the non-zero values (Silverman's bandwidth); `cdf`, `ppf` are exact.
     The networks are the unit of every error: the values of one network repel each other and are not independent.
     """
 

@@ -36,7 +36,7 @@ def generator(seed: int, *labels: str | int | float) -> np.random.Generator:
 def torch_generator(seed: int, *labels: str | int | float) -> "torch.Generator":
     """Return the torch CPU generator named by `seed` and `labels`.
 
-    It is always a CPU generator: what is drawn is then copied to its device, so that results do not depend on the device.
+    It is always a CPU generator: what is drawn is then copied to its device, so that no result depends on the device.
     """
     import torch  # noqa: PLC0415 - theory may import rng, and theory never needs torch
 

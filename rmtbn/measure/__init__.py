@@ -1,1 +1,1 @@
-"""Measurements of any torch module: Jacobian spectra, activation moments, gradients. Each restores the module as found."""
+"""Measurements of any torch module: Jacobian spectra, activation moments, gradients. Each leaves it as it was."""

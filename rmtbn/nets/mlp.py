@@ -31,7 +31,7 @@ def mlp(
     activation
         A name in `rmtbn.activations.ACTIVATIONS`.
     norm
-        "none", or "batch": batch normalisation in front of φ. A normalised layer has no bias, which the norm would remove.
+        "none", or "batch": batch normalisation in front of φ. A normalised layer has no bias: the norm would remove it.
     in_features
         Size of the input; `width` if left out.
     out_features

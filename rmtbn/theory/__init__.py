@@ -1,1 +1,1 @@
-"""Predictions: spectral laws, mean-field maps, finite-width results. numpy, scipy, sympy and mpmath in float64, never torch."""
+"""Predictions: spectral laws, mean-field maps, finite-width results. In float64, without torch."""

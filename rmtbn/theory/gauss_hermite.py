@@ -1,7 +1,7 @@
 """Gaussian expectations E f(h), h ~ N(0, q), to rounding for every q from 1e-300 to 1e12, with the kinks of f split.
 
-Plain Gauss–Hermite nodes in z = h/√q miss an f that varies on the scale 1 when √q is large, and converge slowly across a
-kink. Here h = sinh t, which is linear for small h and logarithmic for large h, so that a fixed number of panels in t
+Plain Gauss–Hermite nodes in z = h/√q miss an f that varies on the scale 1 when √q is large, and converge slowly across
+a kink. Here h = sinh t, which is linear for small h and logarithmic for large h, so that a fixed number of panels in t
 resolves both the scale 1 of f and the scale √q of the Gaussian; each panel carries Gauss–Legendre nodes.
 """
 
@@ -14,8 +14,8 @@ from rmtbn import _checks
 
 Array = NDArray[np.float64]
 
-# 32 panels of 16 nodes: on the widest panels (q = 1e12) the integrand is analytic within π/4 of the real axis, so the error
-# is below ρ^-32 with ρ = 3.3, about 1e-16; the tests hold it against mpmath.
+# 32 panels of 16 nodes: on the widest panels (q = 1e12) the integrand is analytic within π/4 of the real axis, so the
+# error is below ρ^-32 with ρ = 3.3, about 1e-16; the tests hold it against mpmath.
 PANELS = 32
 NODES, WEIGHTS = np.polynomial.legendre.leggauss(16)
 TAIL = 12.0  # P(|z| > 12) = 4e-33

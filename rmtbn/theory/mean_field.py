@@ -1,10 +1,10 @@
 """Mean field of wide unnormalised networks at initialisation: length map, χ₁, fixed point, critical point.
 
-Model: h^l = W^l φ(h^{l-1}) + b^l with independent entries of variance σ_w²/N and σ_b², N → ∞. Then every h^l_i ~ N(0, q^l), and
+Model: h^l = W^l φ(h^{l-1}) + b^l, independent entries of variance σ_w²/N and σ_b², N → ∞. Then h^l_i ~ N(0, q^l), and
 
 - length map (Poole et al. 2016, arXiv:1606.05340, eq. (3)):   q^l = σ_w² E φ(√q^{l-1} z)² + σ_b²
-- growth of squared gradients and of nearby inputs' distance, per layer (Schoenholz et al. 2017, arXiv:1611.01232, eq. (6)):
-  χ₁ = σ_w² E φ′(√q z)²
+- growth per layer of squared gradients and of nearby inputs' distance (Schoenholz et al. 2017, arXiv:1611.01232,
+  eq. (6)): χ₁ = σ_w² E φ′(√q z)²
 - the order-to-chaos line is χ₁ = 1 at the fixed point q*.
 """
 
@@ -59,7 +59,7 @@ class CriticalPoint:
 
 
 def phi_second_moment(q: ArrayLike, activation: str | Activation) -> Array:
-    """Compute E φ(√q z)², in closed form where the activation has one, else by quadrature (relative error below 1e-11)."""
+    """Compute E φ(√q z)², in closed form where there is one, else by quadrature (relative error below 1e-11)."""
     record = find_activation(activation)
     q = _checks.array("q", q, at_least=0.0)
     if record.second_moment is not None:
@@ -68,7 +68,7 @@ def phi_second_moment(q: ArrayLike, activation: str | Activation) -> Array:
 
 
 def dphi_second_moment(q: ArrayLike, activation: str | Activation) -> Array:
-    """Compute E φ′(√q z)², in closed form where the activation has one, else by quadrature (relative error below 1e-11)."""
+    """Compute E φ′(√q z)², in closed form where there is one, else by quadrature (relative error below 1e-11)."""
     record = find_activation(activation)
     q = _checks.array("q", q, at_least=0.0)
     if record.slope_second_moment is not None:
@@ -112,9 +112,9 @@ def length_slope(q: ArrayLike, activation: str | Activation, *, sigma_w: float) 
     """Compute the slope χ_q of the length map: σ_w² E[z φ φ′]/√q, which needs no φ″ and so holds at kinks too."""
     record = find_activation(activation)
     weight, _ = _variances(sigma_w, 0.0)
-    q = np.maximum(_checks.array("q", q, at_least=0.0), gauss_hermite.SMALLEST_Q**0.5)
-    products = gauss_hermite.expectation(lambda h: h * record.phi(h) * record.dphi(h), q, kinks=record.kinks)
-    return np.asarray(weight * products / q)
+    length = np.maximum(_checks.array("q", q, at_least=0.0), gauss_hermite.SMALLEST_Q**0.5)
+    products = gauss_hermite.expectation(lambda h: h * record.phi(h) * record.dphi(h), length, kinks=record.kinks)
+    return np.asarray(weight * products / length)
 
 
 def lengths(q0: float, activation: str | Activation, *, depth: int, sigma_w: float, sigma_b: float = 0.0) -> Array:
@@ -150,7 +150,7 @@ def fixed_point(activation: str | Activation, *, sigma_w: float, sigma_b: float 
 def critical_point(activation: str | Activation, *, sigma_b: float = 0.0) -> CriticalPoint:
     """Find σ_w with χ₁(q*) = 1 for a given σ_b, on the line parametrised by q: σ_w² = 1/E φ′², σ_b² = q - σ_w² E φ².
 
-    σ_b² grows with q for every φ of the registry that is not piecewise linear through the origin, so the point is unique.
+    σ_b² grows with q for every φ of the registry but the positively homogeneous ones, so the point is unique.
 
     Raises
     ------
@@ -210,5 +210,5 @@ def _attractor(record: Activation, weight: float, bias: float) -> float:
     if crossed.size == 0:
         return float("inf") if start > 0 else 0.0
     before = np.flatnonzero(relative[: crossed[0]] > 0)[-1]
-    bracket = sorted((grid[before], grid[crossed[0]]))
-    return float(np.exp(optimize.brentq(drift, *bracket, xtol=1e-15, rtol=1e-15)))
+    low, high = sorted((float(grid[before]), float(grid[crossed[0]])))
+    return float(np.exp(optimize.brentq(drift, low, high, xtol=1e-15, rtol=1e-15)))

@@ -1,0 +1,76 @@
+"""Lay two results of one kind side by side: distances with their errors over networks, and a verdict."""
+
+from typing import overload
+
+from rmtbn import _checks
+from rmtbn.compare.profiles import ProfileComparison, ScalarComparison, compare_profiles, compare_scalars
+from rmtbn.compare.spectra import FINITE_SIZE, LawDistance, SpectrumComparison, compare_laws, compare_spectrum
+from rmtbn.result import DepthProfile, EmpiricalSpectrum, Scalar, SpectralMeasure
+
+__all__ = ["LawDistance", "ProfileComparison", "ScalarComparison", "SpectrumComparison", "compare"]
+
+
+@overload
+def compare(
+    predicted: SpectralMeasure,
+    measured: EmpiricalSpectrum,
+    *,
+    width: int | None = None,
+    finite_size: float | None = None,
+) -> SpectrumComparison: ...
+@overload
+def compare(
+    predicted: SpectralMeasure,
+    measured: SpectralMeasure,
+    *,
+    width: int | None = None,
+    finite_size: float | None = None,
+) -> SpectrumComparison | LawDistance: ...
+@overload
+def compare(
+    predicted: DepthProfile,
+    measured: DepthProfile,
+    *,
+    width: int | None = None,
+    finite_size: float | None = None,
+) -> ProfileComparison: ...
+@overload
+def compare(
+    predicted: Scalar, measured: Scalar, *, width: int | None = None, finite_size: float | None = None
+) -> ScalarComparison: ...
+def compare(
+    predicted: SpectralMeasure | DepthProfile | Scalar,
+    measured: SpectralMeasure | DepthProfile | Scalar,
+    *,
+    width: int | None = None,
+    finite_size: float | None = None,
+) -> SpectrumComparison | LawDistance | ProfileComparison | ScalarComparison:
+    """Compare two results of one kind.
+
+    Parameters
+    ----------
+    predicted, measured
+        Two spectral laws (the second usually an `EmpiricalSpectrum`), two profiles or two scalars.
+    width
+        N, for the 1/N correction of a profile; a spectrum takes its own dimension unless told otherwise.
+    finite_size
+        Coefficient κ of the allowance κ/N for what the prediction, made for N → ∞, leaves out. Spectra: 4 (see
+        `FINITE_SIZE`). Profiles: 0, that is no allowance.
+
+    Raises
+    ------
+    InvalidArgumentError
+        If the two are not of one kind, or profiles share no layer or hold a logarithm on one side only.
+    """
+    if isinstance(predicted, SpectralMeasure) and isinstance(measured, EmpiricalSpectrum):
+        allowance = FINITE_SIZE if finite_size is None else _checks.real("finite_size", finite_size, at_least=0.0)
+        return compare_spectrum(predicted, measured, allowance / (width or measured.dimension))
+    if isinstance(predicted, SpectralMeasure) and isinstance(measured, SpectralMeasure):
+        return compare_laws(predicted, measured)
+    if isinstance(predicted, DepthProfile) and isinstance(measured, DepthProfile):
+        return compare_profiles(predicted, measured, width, finite_size or 0.0)
+    if isinstance(predicted, Scalar) and isinstance(measured, Scalar):
+        return compare_scalars(predicted, measured)
+    raise _checks.fail(
+        "measured", f"of one kind with `predicted`, a {type(predicted).__name__}", type(measured).__name__
+    )
