@@ -1,0 +1,87 @@
+"""Which statistics batch normalisation uses while a network is measured, and the network left as it was found."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.nn.modules.batchnorm import _BatchNorm, _NormBase
+
+from rmtbn import _checks
+
+OPTIONS = ("batch", "running")
+
+
+def resolve(module: nn.Module, batch_stats: str | None) -> str | None:
+    """Return which statistics are meant: as asked, or as the mode of the module says.
+
+    Parameters
+    ----------
+    module
+        The network.
+    batch_stats
+        "batch", "running", or None for what each layer's mode says.
+
+    Returns
+    -------
+    str or None
+        "batch" or "running"; None if there is no batch normalisation.
+
+    Raises
+    ------
+    InvalidArgumentError
+        If `batch_stats` is another value, or None where layers disagree, or "running" where a layer has none.
+    """
+    if batch_stats is not None:
+        _checks.one_of("batch_stats", batch_stats, OPTIONS)
+    norms = [child for child in module.modules() if isinstance(child, _BatchNorm)]
+    if not norms:
+        return None
+    if batch_stats == "running" and any(norm.running_mean is None for norm in norms):
+        raise _checks.fail("batch_stats", "'batch' for batch normalisation without running statistics", batch_stats)
+    if batch_stats is not None:
+        return batch_stats
+    found = {"batch" if norm.training or norm.running_mean is None else "running" for norm in norms}
+    if len(found) > 1:
+        rule = "'batch' or 'running' where layers of batch normalisation are in different modes"
+        raise _checks.fail("batch_stats", rule, batch_stats)
+    return found.pop()
+
+
+@contextmanager
+def fixed(module: nn.Module, batch_stats: str | None) -> Iterator[None]:
+    """Let batch normalisation use the statistics named, and no call change the module, its buffers or a generator.
+
+    Stock batch normalisation in train mode updates its running statistics in place, on which `torch.func.vmap` raises
+    (pytorch issue 85533); here it neither updates nor raises. Attention takes the form that has a forward derivative.
+
+    Parameters
+    ----------
+    module
+        The network.
+    batch_stats
+        As `resolve` returns it.
+    """
+    norms = [child for child in module.modules() if isinstance(child, _NormBase)]
+    before = [(norm, norm.training, norm.track_running_stats) for norm in norms]
+    buffers = [(buffer, buffer.detach().clone()) for buffer in module.buffers()]
+    devices = sorted({tensor.device.index for tensor in module.parameters() if tensor.is_cuda})
+    with torch.random.fork_rng(devices), torch.no_grad(), sdpa_kernel(SDPBackend.MATH):
+        try:
+            for norm in norms:
+                if batch_stats is not None and isinstance(norm, _BatchNorm):
+                    norm.training = batch_stats == "batch"
+                if norm.training:
+                    norm.track_running_stats = False
+            yield
+        finally:
+            for norm, training, tracking in before:
+                norm.training, norm.track_running_stats = training, tracking
+            for buffer, value in buffers:
+                _restore(buffer, value)
+
+
+def _restore(buffer: Tensor, value: Tensor) -> None:
+    if not torch.equal(buffer, value):
+        buffer.copy_(value)
