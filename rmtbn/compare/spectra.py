@@ -19,8 +19,8 @@ Array = NDArray[np.float64]
 NULL_DRAWS = 2000  # the p-value then resolves 5e-4
 GRID = 1024  # points that carry the null distribution and the Wasserstein integral
 # Coefficient κ of the finite-size allowance κ/N on the KS distance. N·KS of products of L Gaussian matrices to their
-# own N → ∞ law was measured between 0.3 and 2.4 for N = 16 … 512, L = 4 … 16 (benchmarks/finite_size_ks.py); neighbouring
-# laws (L and L + 1) stand at 20 and more for N = 512.
+# own N → ∞ law was measured between 0.3 and 2.4 for N = 16 … 512, L = 4 … 16 (benchmarks/finite_size_ks.py);
+# neighbouring laws (L and L + 1) stand at 20 and more for N = 512.
 FINITE_SIZE = 4.0
 
 

@@ -1,10 +1,10 @@
 """Mean field of wide batch-normalised networks: fixed point of the batch covariance and rate of gradient explosion.
 
-Model (Yang et al. 2019, arXiv:1902.08129): h = W x without bias, u = BN(h) over a batch of B examples (biased variance,
-γ = 1, β = 0, ε → 0), x = φ(u), N → ∞. For Gaussian W the vector of one feature over the batch, u/√B, is uniform on the unit
-sphere orthogonal to (1, …, 1), of dimension n = B - 1; so one layer lands on the fixed point, whatever came before, and
-σ_w does not matter. With s = q*(1 - c*), D = diag φ′(u), G = I - 11ᵀ/B and P = G - uuᵀ/B, the squared gradient norm grows
-per layer, towards the input, by
+Model (Yang et al. 2019, arXiv:1902.08129): h = W x without bias, u = BN(h) over a batch of B examples (biased
+variance, γ = 1, β = 0, ε → 0), x = φ(u), N → ∞. For Gaussian W the vector of one feature over the batch, u/√B, is
+uniform on the unit sphere orthogonal to (1, …, 1), of dimension n = B - 1; so one layer lands on the fixed point
+from any covariance of that form, and σ_w does not matter. With s = q*(1 - c*), D = diag φ′(u), G = I - 11ᵀ/B and
+P = G - uuᵀ/B, the squared gradient norm grows per layer, towards the input, by
 
     λ_G = B/(s (B - 3)(B - 1)) · E tr[P D G D],        → E φ′(z)² / Var φ(z) for B → ∞.
 """
@@ -17,19 +17,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rmtbn import _checks
-from rmtbn.activations import Activation, activation as find_activation
+from rmtbn.activations import Activation
+from rmtbn.activations import activation as find_activation
 from rmtbn.theory import gauss_hermite
 
 Array = NDArray[np.float64]
 Elementwise = Callable[[Array], Array]
 
-PANELS = 24  # with 16 nodes each in both angles; the tests hold the rates against the closed forms of ReLU and linear
+PANELS = 24  # of 16 nodes, in both angles; tests hold the rates against the closed forms of ReLU and linear
 TAIL = 12.0  # in units of the sphere's width 1/√n
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FixedPoint:
-    """Fixed point q*((1 - c*) I + c* 11ᵀ) of the batch covariance of the activations x = φ(u), and what follows from it.
+    """Fixed point q*((1 - c*) I + c* 11ᵀ) of the batch covariance of x = φ(u), and what follows from it.
 
     Parameters
     ----------
@@ -132,7 +133,7 @@ def _pair(f: Elementwise, size: int, kinks: tuple[float, ...]) -> float:
 
 
 def _entries(scaled: Array, c0: float) -> Array:
-    """Values of sin θ at which a kink of f(u₂) enters or leaves the range of η: cos(arcsin κ ∓ arccos c₀) and the like."""
+    """Find sin θ where a kink κ of f(u₂) enters or leaves the range of η: θ = arcsin κ ∓ arccos c₀."""
     at, alpha = np.arcsin(np.clip(scaled, -1, 1)), math.acos(c0)
     return np.concatenate([np.sin(at - alpha), np.sin(at + alpha)])
 
