@@ -7,7 +7,7 @@
 import abc
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Self, final
+from typing import final
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -139,7 +139,7 @@ class EmpiricalSpectrum(SpectralMeasure):
         object.__setattr__(self, "_ascending", np.sort(2.0 * rows, axis=None))
 
     @classmethod
-    def pool(cls, spectra: Sequence["EmpiricalSpectrum"]) -> Self:
+    def pool(cls, spectra: Sequence["EmpiricalSpectrum"]) -> "EmpiricalSpectrum":
         """Join the spectra of several networks of one dimension; the networks stay the unit of the errors."""
         if not spectra or len({(s.dimension, s.batch_stats) for s in spectra}) != 1:
             raise _checks.fail("spectra", "one or more spectra of one dimension and one `batch_stats`", len(spectra))
@@ -263,7 +263,7 @@ class DepthProfile:
     @classmethod
     def over_networks(
         cls, values: ArrayLike, *, depth: ArrayLike, symbol: str, label: str, is_log: bool = False
-    ) -> Self:
+    ) -> "DepthProfile":
         """Average `values` of shape (networks, points) over the networks, with the standard error of the mean.
 
         One network gives no standard error: `se` is then infinite, so that no comparison can be significant.
@@ -293,7 +293,7 @@ class Scalar:
     networks: int = 0
 
     @classmethod
-    def over_networks(cls, values: ArrayLike, *, symbol: str, label: str) -> Self:
+    def over_networks(cls, values: ArrayLike, *, symbol: str, label: str) -> "Scalar":
         """Average one value per network, with the standard error of the mean (infinite for a single network)."""
         numbers = np.asarray(values, dtype=np.float64)
         se = float(numbers.std(ddof=1) / np.sqrt(numbers.size)) if numbers.size > 1 else float("inf")
