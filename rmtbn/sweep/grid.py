@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -34,7 +35,7 @@ class Cell:
         An integer >= 0.
     """
 
-    parameters: Mapping[str, Value]
+    parameters: Mapping[str, Any]  # a Value each, once checked
     seed: int
 
     def __post_init__(self) -> None:

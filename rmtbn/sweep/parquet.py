@@ -39,7 +39,8 @@ def encode(record: Record) -> bytes:
     metadata = {"rmtbn.cell": about, "rmtbn.sha256": _digest(about.encode(), record.tables)}
     rows = pa.concat_tables(parts, promote_options="default").replace_schema_metadata(metadata)
     sink = pa.BufferOutputStream()
-    pq.write_table(rows, sink, compression="zstd", write_page_checksum=True)
+    texts = [field.name for field in rows.schema if pa.types.is_string(field.type)]  # numbers seldom repeat
+    pq.write_table(rows, sink, compression="zstd", use_dictionary=texts, write_page_checksum=True)
     return bytes(sink.getvalue())
 
 
@@ -76,7 +77,7 @@ def _record(metadata: Mapping[bytes, bytes], rows: pa.Table) -> Record:
     )
 
 
-def _slices(layout: list[tuple[str, int, list[str]]], rows: pa.Table) -> Iterator[tuple[str, pa.Table]]:
+def _slices(layout: list[Any], rows: pa.Table) -> Iterator[tuple[str, pa.Table]]:
     start = 0
     for name, count, columns in layout:
         yield name, rows.select(columns).slice(start, count).replace_schema_metadata(None)

@@ -44,10 +44,8 @@ class Record:
         return key(self.study, self.version, self.cell)
 
 
-def record(
-    study: Study, cell: Cell, *, frames: Mapping[str, pd.DataFrame], provenance: Mapping[str, str | float]
-) -> Record:
-    """Make the record of what `study` returned for `cell`.
+def record(study: Study, cell: Cell, *, frames: object, provenance: Mapping[str, str | float]) -> Record:
+    """Make the record of what `study` returned for `cell`: `frames`, a mapping from table name to DataFrame.
 
     Raises
     ------
@@ -72,8 +70,9 @@ def labelled(cell: Cell, table: pa.Table, *, name: str | None = None) -> pa.Tabl
     return pa.table({**columns, **dict(zip(table.column_names, table.columns, strict=True))})
 
 
-def _table(name: str, frame: pd.DataFrame, *, taken: tuple[str, ...]) -> pa.Table:
-    _checks.instance(f"tables[{name!r}]", frame, pd.DataFrame, "a pandas DataFrame")
+def _table(name: str, frame: object, *, taken: tuple[str, ...]) -> pa.Table:
+    if not isinstance(frame, pd.DataFrame):
+        raise _checks.fail(f"tables[{name!r}]", "a pandas DataFrame", frame)
     clash = [column for column in frame.columns if not isinstance(column, str) or column in taken]
     if clash or not frame.columns.is_unique or not len(frame.columns):
         raise _checks.fail(f"tables[{name!r}]", f"with columns named once and not among {taken}", list(frame.columns))
@@ -82,6 +81,8 @@ def _table(name: str, frame: pd.DataFrame, *, taken: tuple[str, ...]) -> pa.Tabl
 
 def _column(name: str, series: "pd.Series[Any]") -> pa.Array:
     """Turn a column into Arrow; NaN stays NaN, and nothing may be missing."""
+    if pd.api.types.is_extension_array_dtype(series.dtype) and series.isna().any():
+        raise _checks.fail(name, _ALLOWED, series.dtype)
     values: Any = series.to_numpy()
     kind = _KINDS.get(values.dtype.kind)
     if kind is None:

@@ -107,12 +107,7 @@ def run(
 def _values(values: Iterable[Value]) -> str:
     """List different values; a run of integers as its ends."""
     different = list(dict.fromkeys(values))
-    first, last = different[0], different[-1]
-    if (
-        len(different) > 3
-        and isinstance(first, int)
-        and isinstance(last, int)
-        and different == list(range(first, last + 1))
-    ):
-        return f"{first} to {last}"
+    first = different[0]
+    if len(different) > 3 and isinstance(first, int) and different == list(range(first, first + len(different))):
+        return f"{first} to {different[-1]}"
     return ", ".join(str(value) for value in different)
