@@ -68,7 +68,7 @@ def compare(
     if isinstance(predicted, SpectralMeasure) and isinstance(measured, SpectralMeasure):
         return compare_laws(predicted, measured)
     if isinstance(predicted, DepthProfile) and isinstance(measured, DepthProfile):
-        return compare_profiles(predicted, measured, width, finite_size or 0.0)
+        return compare_profiles(predicted, measured, width=width, finite_size=finite_size or 0.0)
     if isinstance(predicted, Scalar) and isinstance(measured, Scalar):
         return compare_scalars(predicted, measured)
     raise _checks.fail(

@@ -49,9 +49,24 @@ class ScalarComparison:
 
 
 def compare_profiles(
-    predicted: DepthProfile, measured: DepthProfile, width: int | None, finite_size: float
+    predicted: DepthProfile, measured: DepthProfile, *, width: int | None, finite_size: float
 ) -> ProfileComparison:
-    """Compare layer by layer, with the 1/N correction that a difference would amount to at `width`."""
+    """Compare layer by layer, with the 1/N correction that a difference would amount to.
+
+    Parameters
+    ----------
+    predicted, measured
+        Profiles that share at least one layer, both logarithms or neither.
+    width
+        N, or None if it is not known.
+    finite_size
+        κ: a difference of κ/N is left to finite size.
+
+    Returns
+    -------
+    ProfileComparison
+        Over the layers that both have.
+    """
     if predicted.is_log != measured.is_log:
         raise _checks.fail("measured", "a logarithm just where `predicted` is", measured.is_log)
     depth, at, of = np.intersect1d(measured.depth, predicted.depth, return_indices=True)

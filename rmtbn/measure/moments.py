@@ -92,6 +92,11 @@ def pair_correlations(
 
     The pairs are the examples (0, 1), (2, 3), …; with batch statistics all of them are in one batch.
 
+    Parameters
+    ----------
+    module, x, layers, batch_stats
+        As in `activation_moments`; an example without a partner is left out of the pairs.
+
     Returns
     -------
     Array
