@@ -41,11 +41,14 @@ def real(
     below: float | None = None,
     at_most: float | None = None,
 ) -> float:
-    """Return `value` as a finite float within the bounds."""
+    """Return `value` as a finite float within the bounds; bools and arrays of several numbers are refused."""
     rule = "a finite number" + _bounds(above=above, at_least=at_least, below=below, at_most=at_most)
-    if isinstance(value, str | bytes) or not isinstance(value, SupportsFloat):
+    if isinstance(value, bool | np.bool_) or not isinstance(value, SupportsFloat):
         raise fail(name, rule, value)
-    number = float(value)
+    try:
+        number = float(value)
+    except (TypeError, ValueError, OverflowError, RuntimeError):  # RuntimeError: a torch tensor of several numbers
+        raise fail(name, rule, value) from None
     inside = (
         math.isfinite(number)
         and (above is None or number > above)

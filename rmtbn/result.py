@@ -81,14 +81,15 @@ class SpectralMeasure(abc.ABC):
     @final
     def ppf(self, p: ArrayLike) -> Array:
         """Quantiles of λ, the inverse of `cdf`."""
-        with np.errstate(under="ignore"):  # a quantile below 1e-308 is 0 in λ; `log_ppf` keeps it
+        with np.errstate(over="ignore", under="ignore"):  # out of the floating range: inf or 0; `log_ppf` keeps it
             return np.exp(self.log_ppf(p))
 
     @final
     @property
     def support(self) -> tuple[float, float]:
         """The smallest interval that holds the law, atoms included: (low, high) in λ."""
-        bulk = () if self.log_bulk is None else tuple(float(np.exp(edge)) for edge in self.log_bulk)
+        with np.errstate(over="ignore", under="ignore"):
+            bulk = np.exp(self.log_bulk or ()).tolist()
         points = [*bulk, *(lam for lam, _ in self.atoms)]
         return min(points), max(points)
 

@@ -4,7 +4,7 @@ A generator is a function of its seed and labels alone: not of the order of call
 """
 
 import hashlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
@@ -13,8 +13,10 @@ from rmtbn import _checks
 if TYPE_CHECKING:
     import torch
 
+Label: TypeAlias = str | int | float | np.generic
 
-def generator(seed: int, *labels: str | int | float) -> np.random.Generator:
+
+def generator(seed: int, *labels: Label) -> np.random.Generator:
     """Return the numpy generator named by `seed` and `labels`.
 
     Parameters
@@ -33,7 +35,7 @@ def generator(seed: int, *labels: str | int | float) -> np.random.Generator:
     return np.random.Generator(np.random.Philox(np.random.SeedSequence(_entropy(seed, labels))))
 
 
-def torch_generator(seed: int, *labels: str | int | float) -> "torch.Generator":
+def torch_generator(seed: int, *labels: Label) -> "torch.Generator":
     """Return the torch CPU generator named by `seed` and `labels`.
 
     It is always a CPU generator: what is drawn is then copied to its device, so that no result depends on the device.
@@ -43,7 +45,8 @@ def torch_generator(seed: int, *labels: str | int | float) -> "torch.Generator":
     return torch.Generator().manual_seed(_entropy(seed, labels) % 2**63)
 
 
-def _entropy(seed: int, labels: tuple[str | int | float, ...]) -> int:
+def _entropy(seed: int, labels: tuple[Label, ...]) -> int:
     _checks.integer("seed", seed, at_least=0)
-    name = "\x1f".join([str(int(seed)), *(f"{type(label).__name__}:{label!r}" for label in labels)])
+    plain = (label.item() if isinstance(label, np.generic) else label for label in labels)  # numpy's 3 is 3
+    name = "\x1f".join([str(int(seed)), *(f"{type(label).__name__}:{label!r}" for label in plain)])
     return int.from_bytes(hashlib.sha256(name.encode()).digest()[:16], "little")
