@@ -53,6 +53,8 @@ def _address(figure: Figure, *, style: Style) -> str:
         canvas = Canvas(figsize=figure.size, layout="constrained")
         FigureCanvasAgg(canvas)
         figure.draw(canvas)
+        canvas.draw_without_rendering()
+        canvas.set_layout_engine("none")  # both forms keep what was laid out once
         png, svg = io.BytesIO(), io.BytesIO()
         canvas.savefig(png, format="png", dpi=_DPI, transparent=True, metadata={"Software": None})
         canvas.savefig(svg, format="svg", transparent=True, metadata={"Date": None, "Creator": None})

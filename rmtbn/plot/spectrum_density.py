@@ -1,0 +1,80 @@
+"""The density of a measured spectrum over decades of λ, with an analytic law over it."""
+
+import numpy as np
+from matplotlib.axes import Axes
+
+from rmtbn import _checks
+from rmtbn.plot.decades import LN10, set_decades
+from rmtbn.result import EmpiricalSpectrum, SpectralMeasure
+
+_POINTS = 400  # of the curve: finer than a pixel of a report's figure
+_TAIL = 1e-3  # share of a law's mass that may stay out of sight on each side
+
+
+def spectrum_density(
+    spectrum: EmpiricalSpectrum, *, law: SpectralMeasure | None = None, bins: int = 40, ax: Axes
+) -> Axes:
+    """Draw a histogram of log10 λ (λ a squared singular value), per decade, and the density of a law over it.
+
+    The areas under histogram and curve are the masses of what is not an atom; atoms at zero, which have no place on
+    the axis, are written out, and other atoms of the law are vertical lines.
+
+    Parameters
+    ----------
+    spectrum
+        What was measured.
+    law
+        What is predicted.
+    bins
+        Number of bins; 40 show the edge and the bulk of a few thousand values.
+    ax
+        Where to draw.
+    """
+    bins = _checks.integer("bins", bins, at_least=1)
+    decades = 2.0 * spectrum.log_singular_values / LN10
+    decades = decades[np.isfinite(decades)]
+    if decades.size:
+        _histogram(decades, total=spectrum.log_singular_values.size, bins=bins, ax=ax)
+    if law is not None:
+        _curve(law, ax=ax)
+    _zeros(spectrum, law=law, ax=ax)
+    ax.set_xlabel("squared singular value λ")
+    ax.set_ylabel("density per decade")
+    set_decades(ax.xaxis)
+    ax.set_ylim(bottom=0.0)
+    return ax
+
+
+def _histogram(decades: np.ndarray, *, total: int, bins: int, ax: Axes) -> None:
+    """Bars whose areas are shares of all values, zeros included."""
+    low, high = float(decades.min()), float(decades.max())
+    if high - low < 1e-6:  # all values equal, as for orthogonal weights: one bar of a tenth of a decade
+        low, high, bins = low - 0.05, high + 0.05, 1
+    counts, edges = np.histogram(decades, bins=bins, range=(low, high))
+    ax.stairs(counts / (total * np.diff(edges)), edges, fill=True, color="C0", alpha=0.45, label="measured")
+
+
+def _curve(law: SpectralMeasure, *, ax: Axes) -> None:
+    for lam, mass in law.atoms:
+        if lam > 0:
+            ax.axvline(np.log10(lam), color="C1", ls="--", label=f"theory: mass {mass:.3g} at λ = {lam:.3g}")
+    if law.log_bulk is None:
+        return
+    zero = sum(mass for lam, mass in law.atoms if lam == 0)
+    low, high = (float(edge) for edge in law.log_ppf([zero + _TAIL * (1 - zero), 1 - _TAIL]))
+    low, high = min(low, ax.dataLim.x0 * LN10), max(high, ax.dataLim.x1 * LN10)
+    left, right = law.log_bulk
+    x = np.linspace(max(low, left), right if np.isfinite(right) else high, _POINTS)
+    density = np.exp(law.log_pdf_log(x)) * LN10
+    ax.plot(x / LN10, np.where(np.isfinite(density), density, np.nan), color="C1", label="theory")
+
+
+def _zeros(spectrum: EmpiricalSpectrum, *, law: SpectralMeasure | None, ax: Axes) -> None:
+    predicted = None if law is None else sum(mass for lam, mass in law.atoms if lam == 0)
+    if not spectrum.zero_fraction and not predicted:
+        return
+    text = f"exact zeros: {spectrum.zero_fraction:.1%}"
+    if predicted is not None:
+        text += f" measured, {predicted:.1%} in theory"
+    ax.text(0.02, 0.98, text, transform=ax.transAxes, va="top")
+    ax.margins(y=0.15)  # room for it
