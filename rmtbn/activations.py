@@ -6,6 +6,7 @@ The moments are over a pre-activation h ~ N(0, q). Torch forms live in `rmtbn.ne
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,7 @@ from scipy import special
 from rmtbn import _checks
 
 Array = NDArray[np.float64]
+Values: TypeAlias = Array | np.float64  # numpy turns an array of shape () into a scalar
 Elementwise = Callable[[Array], Array]
 
 SELU_ALPHA = 1.6732632423543772848170429916717  # Klambauer et al. 2017, arXiv:1706.02515, eq. (14): α01
@@ -79,56 +81,57 @@ def leaky_relu(negative_slope: float) -> Activation:
     )
 
 
-def _hard_tanh_second_moment(q: Array) -> Array:
+def _hard_tanh_second_moment(q: Values) -> Array:
     """P(|h| > 1) + E[h²; |h| < 1], the second as an incomplete Γ(3/2) so that nothing cancels at large q."""
-    half_inverse = 0.5 / q
-    return special.erfc(np.sqrt(half_inverse)) + q * special.gammainc(1.5, half_inverse)
+    half_inverse = np.asarray(0.5 / q)
+    return np.asarray(special.erfc(np.sqrt(half_inverse)) + q * special.gammainc(1.5, half_inverse))
 
 
-def _gelu_second_moment(q: Array) -> Array:
+def _gelu_second_moment(q: Values) -> Array:
     root = np.sqrt(1 + 2 * q)
     share = q / (1 + q)
-    return q / 4 + q / (2 * np.pi) * np.arctan(q / root) + q * share / (np.pi * root)
+    return np.asarray(q / 4 + q / (2 * np.pi) * np.arctan(q / root) + q * share / (np.pi * root))
 
 
-def _gelu_slope_second_moment(q: Array) -> Array:
+def _gelu_slope_second_moment(q: Values) -> Array:
     root = np.sqrt(1 + 2 * q)
-    return 0.25 + np.arctan(q / root) / (2 * np.pi) + q / (np.pi * (1 + q) * root) + q / (2 * np.pi * root**3)
+    algebraic = q / (1 + q) + q / (2 * root**2)
+    return np.asarray(0.25 + np.arctan(q / root) / (2 * np.pi) + algebraic / (np.pi * root))
 
 
-def _selu_slope_second_moment(q: Array) -> Array:
+def _selu_slope_second_moment(q: Values) -> Array:
     """λ²/2 (1 + α² E[e^{2h} | h < 0]), and E[e^{kh}; h < 0] = erfcx(k √(q/2))/2."""
-    return SELU_SCALE**2 / 2 * (1 + SELU_ALPHA**2 * special.erfcx(np.sqrt(2 * q)))
+    return np.asarray(SELU_SCALE**2 / 2 * (1 + SELU_ALPHA**2 * special.erfcx(np.sqrt(2 * q))))
 
 
-def _normal_pdf(x: Array) -> Array:
+def _normal_pdf(x: Values) -> Array:
     with np.errstate(under="ignore"):
-        return np.exp(-0.5 * x * x) / np.sqrt(2 * np.pi)
+        return np.asarray(np.exp(-0.5 * x * x) / np.sqrt(2 * np.pi))
 
 
-def _sech2(x: Array) -> Array:
+def _sech2(x: Values) -> Array:
     with np.errstate(under="ignore"):
         decay = np.exp(-2 * np.abs(x))
-        return 4 * decay / (1 + decay) ** 2
+        return np.asarray(4 * decay / (1 + decay) ** 2)
 
 
-def _erf_slope(x: Array) -> Array:
+def _erf_slope(x: Values) -> Array:
     with np.errstate(under="ignore"):
-        return 2 / np.sqrt(np.pi) * np.exp(-x * x)
+        return np.asarray(2 / np.sqrt(np.pi) * np.exp(-x * x))
 
 
-def _silu_slope(x: Array) -> Array:
+def _silu_slope(x: Values) -> Array:
     gate = special.expit(x)
-    return gate * (1 + x * special.expit(-x))
+    return np.asarray(gate * (1 + x * special.expit(-x)))
 
 
-def _selu(x: Array) -> Array:
-    return SELU_SCALE * np.where(x > 0, x, SELU_ALPHA * np.expm1(np.minimum(x, 0.0)))
+def _selu(x: Values) -> Array:
+    return np.asarray(SELU_SCALE * np.where(x > 0, x, SELU_ALPHA * np.expm1(np.minimum(x, 0.0))))
 
 
-def _selu_slope(x: Array) -> Array:
+def _selu_slope(x: Values) -> Array:
     with np.errstate(under="ignore"):
-        return SELU_SCALE * np.where(x > 0, 1.0, SELU_ALPHA * np.exp(np.minimum(x, 0.0)))
+        return np.asarray(SELU_SCALE * np.where(x > 0, 1.0, SELU_ALPHA * np.exp(np.minimum(x, 0.0))))
 
 
 ACTIVATIONS: Mapping[str, Activation] = MappingProxyType(

@@ -82,7 +82,7 @@ class SpectralMeasure(abc.ABC):
     def ppf(self, p: ArrayLike) -> Array:
         """Quantiles of λ, the inverse of `cdf`."""
         with np.errstate(over="ignore", under="ignore"):  # out of the floating range: inf or 0; `log_ppf` keeps it
-            return np.exp(self.log_ppf(p))
+            return np.asarray(np.exp(self.log_ppf(p)))
 
     @final
     @property
@@ -206,13 +206,13 @@ class EmpiricalSpectrum(SpectralMeasure):
     def cdf_log(self, log_lam: ArrayLike) -> Array:
         """Share of values with log λ <= log_lam."""
         x = _checks.array("log_lam", log_lam)
-        return np.searchsorted(self._ascending, x, side="right") / self._ascending.size
+        return np.asarray(np.searchsorted(self._ascending, x, side="right") / self._ascending.size)
 
     def log_ppf(self, p: ArrayLike) -> Array:
         """Order statistics of log λ."""
         p = _checks.array("p", p, at_least=0.0, at_most=1.0)
         index = np.ceil(p * self._ascending.size - 1e-9).astype(int) - 1
-        return self._ascending[np.clip(index, 0, self._ascending.size - 1)]
+        return np.asarray(self._ascending[np.clip(index, 0, self._ascending.size - 1)])
 
     def moment(self, k: int) -> float:
         """Mean of λ^k over all values and networks."""
