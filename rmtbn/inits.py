@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
 from rmtbn import _checks
-from rmtbn.activations import LEAKY_SLOPE, Activation
+from rmtbn.activations import Activation, leaky_relu
 from rmtbn.activations import activation as find_activation
 from rmtbn.theory import mean_field
 
@@ -137,12 +137,12 @@ def initialise(
         As `weight_law`, or if `activation` is left out and cannot be told. Nothing has been drawn then.
     """
     record = _activation_of(module) if activation is None else find_activation(activation)
-    draws = _torch_generator(generator)
     layers = [layer for layer in module.modules() if isinstance(layer, nn.Linear | _ConvNd)]
     laws = [
         weight_law(scheme, record, fan_in=fan_in, fan_out=fan_out, sigma_w=sigma_w, sigma_b=sigma_b)
         for fan_in, fan_out in (_fans(layer.weight) for layer in layers)
     ]
+    draws = _torch_generator(generator)
     with torch.no_grad():
         for layer, law in zip(layers, laws, strict=True):
             layer.weight.copy_(_draw_weight(layer.weight, law, draws))
@@ -189,10 +189,12 @@ def _torch_generator(generator: Generator) -> torch.Generator:
 
 
 def _activation_of(module: nn.Module) -> Activation:
-    found = {_CLASS_NAMES[kind] for m in module.modules() if (kind := type(m).__name__) in _CLASS_NAMES}
+    kinds = [(_CLASS_NAMES[kind], m) for m in module.modules() if (kind := type(m).__name__) in _CLASS_NAMES]
+    found = {(name, m.negative_slope if isinstance(m, nn.LeakyReLU) else None) for name, m in kinds}
     if len(found) > 1:
-        raise _checks.fail("activation", "given for a module with several kinds of them", sorted(found))
-    return find_activation(next(iter(found), "linear"))
+        raise _checks.fail("activation", "given for a module with several kinds of them", sorted(found, key=str))
+    name, slope = next(iter(found), ("linear", None))
+    return find_activation(name) if slope is None else leaky_relu(slope)
 
 
 _CLASS_NAMES = {
@@ -207,13 +209,14 @@ _CLASS_NAMES = {
 }
 
 # σ_b² of the scheme "critical" where it is left open. Saturating φ: a value in the middle of the range that Schoenholz
-# et al. 2017 (arXiv:1611.01232) study for tanh; GELU and SiLU: beyond the σ_b² (0.1729, 0.5551) below which the critical
-# fixed point repels.
+# et al. 2017 (arXiv:1611.01232) study for tanh; GELU and SiLU: beyond the σ_b² (0.1729, 0.5551) below which the
+# critical fixed point repels.
 _CRITICAL_BIAS_VARIANCE = {"tanh": 0.05, "erf": 0.05, "hard_tanh": 0.05, "selu": 0.05, "gelu": 0.3, "silu": 1.0}
 
 
 def _he(phi: Activation, *_: object) -> tuple[float, float]:
-    return (2 / (1 + LEAKY_SLOPE**2)) ** 0.5 if phi.name == "leaky_relu" else 2**0.5, 0.0
+    below = phi.slopes[0] if phi.name == "leaky_relu" and phi.slopes is not None else 0.0
+    return (2 / (1 + below**2)) ** 0.5, 0.0
 
 
 def _glorot(_phi: Activation, fan_in: int, fan_out: int, *_: object) -> tuple[float, float]:
