@@ -20,10 +20,11 @@ def _short(value: float) -> str:
 def _set_readable(ax: Axes) -> None:
     """Write each text in black or white, whichever stands out more from its cell (WCAG 2.2, relative luminance)."""
     mesh = ax.collections[0]
-    colors = mesh.get_facecolor()[~np.ma.getmaskarray(np.ma.asarray(mesh.get_array())).ravel()]
-    for text, color in zip(ax.texts, colors, strict=True):
-        linear = np.where(color[:3] <= 0.04045, color[:3] / 12.92, ((color[:3] + 0.055) / 1.055) ** 2.4)
-        text.set_color("black" if linear @ (0.2126, 0.7152, 0.0722) > 0.179 else "white")
+    shown = ~np.ma.getmaskarray(np.ma.asarray(mesh.get_array())).ravel()
+    srgb = np.asarray(mesh.get_facecolor(), dtype=np.float64)[shown, :3]
+    linear = np.where(srgb <= 0.04045, srgb / 12.92, ((srgb + 0.055) / 1.055) ** 2.4)
+    for text, luminance in zip(ax.texts, linear @ (0.2126, 0.7152, 0.0722), strict=True):
+        text.set_color("black" if luminance > 0.179 else "white")
 
 
 def heat_map(

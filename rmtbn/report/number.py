@@ -30,7 +30,7 @@ def with_error(value: float, error: float) -> str:
     Examples
     --------
     >>> with_error(1.46712, 0.0123), with_error(52341.7, 996.0), with_error(3.2e-7, 1.14e-8)
-    ('1.467 ± 0.012', '52340 ± 1000', '(3.20 ± 0.11) × 10⁻⁷')
+    ('1.467 ± 0.012', '52300 ± 1000', '(3.20 ± 0.11) × 10⁻⁷')
     """
     if error == 0 or math.isnan(error) or not math.isfinite(value):
         return number(value, digits=4)
