@@ -1,8 +1,8 @@
-"""Gaussian expectations E f(h), h ~ N(0, q), to rounding for every q from 1e-300 to 1e12, with the kinks of f split.
+"""Gaussian expectations E f(h), h ~ N(0, q), to rounding for every q from 1e-300 to 1e250, with the kinks of f split.
 
 Plain Gauss–Hermite nodes in z = h/√q miss an f that varies on the scale 1 when √q is large, and converge slowly across
-a kink. Here h = sinh t, which is linear for small h and logarithmic for large h, so that a fixed number of panels in t
-resolves both the scale 1 of f and the scale √q of the Gaussian; each panel carries Gauss–Legendre nodes.
+a kink. Here h = sinh t, which is linear for small h and logarithmic for large h, so that panels of one width in t
+resolve both the scale 1 of f and the scale √q of the Gaussian; each panel carries Gauss–Legendre nodes.
 """
 
 from collections.abc import Callable
@@ -14,9 +14,10 @@ from rmtbn import _checks
 
 Array = NDArray[np.float64]
 
-# 32 panels of 16 nodes: on the widest panels (q = 1e12) the integrand is analytic within π/4 of the real axis, so the
-# error is below ρ^-32 with ρ = 3.3, about 1e-16; the tests hold it against mpmath.
-PANELS = 32
+# Panels of 16 nodes, at most 1.06 wide in t: the integrand is analytic within π/4 of the real axis of t, so the error
+# is below ρ^-32 with ρ = 3.3, about 1e-16; the tests hold it against mpmath.
+PANEL_WIDTH = 1.06
+FEWEST_PANELS = 10  # for small q, where the Gaussian is the only structure
 NODES, WEIGHTS = np.polynomial.legendre.leggauss(16)
 TAIL = 12.0  # P(|z| > 12) = 4e-33
 SMALLEST_Q = 1e-300  # q = 0 is taken as the limit q → 0+, which is what a kink at 0 needs
@@ -49,7 +50,8 @@ def expectation(f: Callable[[Array], Array], q: ArrayLike, *, kinks: tuple[float
 
 def _nodes(half_range: Array, kinks: tuple[float, ...]) -> tuple[Array, Array]:
     """Nodes h and weights dh over |t| <= half_range, shape (..., 1), with panel edges at the kinks."""
-    edges = half_range * np.linspace(-1.0, 1.0, PANELS + 1)
+    panels = max(FEWEST_PANELS, int(np.ceil(2 * half_range.max(initial=0.0) / PANEL_WIDTH)))
+    edges = half_range * np.linspace(-1.0, 1.0, panels + 1)
     if kinks:
         cuts = np.clip(np.arcsinh(np.asarray(kinks)), -half_range, half_range)
         edges = np.sort(np.concatenate([edges, cuts], axis=-1), axis=-1)

@@ -1,51 +1,98 @@
-"""Mean field of wide unnormalised networks at initialisation: length map, χ₁, fixed point, critical point.
+"""Mean field of wide unnormalised networks at initialisation: maps, fixed points, depth scales, critical points.
 
-Model: h^l = W^l φ(h^{l-1}) + b^l, independent entries of variance σ_w²/N and σ_b², N → ∞. Then h^l_i ~ N(0, q^l), and
+The maps themselves are in `rmtbn.theory.length` (q, χ₁) and `rmtbn.theory.correlation` (c), and can be had from here.
+At the fixed point q* of the length map and c* of the correlation map (Schoenholz et al. 2017, arXiv:1611.01232)
 
-- length map (Poole et al. 2016, arXiv:1606.05340, eq. (3)):   q^l = σ_w² E φ(√q^{l-1} z)² + σ_b²
-- growth per layer of squared gradients and of nearby inputs' distance (Schoenholz et al. 2017, arXiv:1611.01232,
-  eq. (6)): χ₁ = σ_w² E φ′(√q z)²
-- the order-to-chaos line is χ₁ = 1 at the fixed point q*.
+- deviations from q* shrink by χ_q per layer, those from c* by χ_c = σ_w² E φ′(h₁)φ′(h₂) taken at (q*, c*),
+- so they are forgotten over the depth scales ξ_q = -1/ln χ_q, ξ_c = -1/ln χ_c (eq. (8) and (10)),
+- squared gradients grow by χ₁ per layer, and the order-to-chaos line is χ₁ = 1 at q*.
 """
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
 from scipy import optimize
 
 from rmtbn import _checks
 from rmtbn.activations import Activation
 from rmtbn.activations import activation as find_activation
-from rmtbn.theory import gauss_hermite
+from rmtbn.theory.correlation import (
+    correlation_map,
+    correlation_slope,
+    correlations,
+    decorrelation_map,
+    decorrelations,
+)
+from rmtbn.theory.length import (
+    Q_BOUNDS,
+    chi1,
+    dphi_second_moment,
+    length_map,
+    length_slope,
+    lengths,
+    log_lengths,
+    phi_second_moment,
+    variances,
+)
 
-Array = NDArray[np.float64]
+__all__ = [
+    "CriticalPoint",
+    "FixedPoint",
+    "chi1",
+    "correlation_map",
+    "correlation_slope",
+    "correlations",
+    "critical_point",
+    "decorrelation_map",
+    "decorrelations",
+    "dphi_second_moment",
+    "fixed_point",
+    "length_map",
+    "length_slope",
+    "lengths",
+    "log_lengths",
+    "phi_second_moment",
+]
 
 # Fixed points are sought between these lengths; beyond them the map is its limit at 0 or at infinity.
 Q_RANGE = (1e-18, 1e15)
 DRIFT_NOISE = 1e-11  # rounding and quadrature error of the relative drift q'/q - 1: what is below it has no sign
+CRITICAL_NOISE = 1e-9  # a slope within this of 1 is marginal
+SMALLEST_D = 1e-18  # of the search for 1 - c*: closer to the critical line c* is 1 in floating point
 CONVENTIONAL_Q = 1.0  # where every q is a fixed point (linear, (leaky) ReLU at criticality) this one is reported
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FixedPoint:
-    """Fixed point of the length map that is reached from q = 1.
+    """Fixed point of the length map that is reached from q = 1, and of the correlation map there.
 
     Parameters
     ----------
     q
         q*; 0 where lengths vanish with depth, inf where they diverge.
+    c
+        c*, reached from any correlation in (0, 1): 1 in the ordered phase, below 1 in the chaotic one. Where φ is
+        linear at q* every c is kept, and 1 is reported.
     chi1
         χ₁ at q*: growth of the squared gradient norm per layer.
     chi_q
         Slope of the length map at q*: deviations of q shrink by this factor per layer.
+    chi_c
+        Slope of the correlation map at c*: deviations of c shrink by this factor per layer.
+    xi_q, xi_c
+        Depth scales -1/ln χ in layers; inf where the slope is 1 (slower than exponential) or more (not forgotten).
     stable
         Whether chi_q < 1.
     """
 
     q: float
+    c: float
     chi1: float
     chi_q: float
+    chi_c: float
+    xi_q: float
+    xi_c: float
     stable: bool
 
 
@@ -58,93 +105,47 @@ class CriticalPoint:
     q: float
 
 
-def phi_second_moment(q: ArrayLike, activation: str | Activation) -> Array:
-    """Compute E φ(√q z)², in closed form where there is one, else by quadrature (relative error below 1e-11)."""
-    record = find_activation(activation)
-    q = _checks.array("q", q, at_least=0.0)
-    if record.second_moment is not None:
-        return np.asarray(record.second_moment(np.maximum(q, gauss_hermite.SMALLEST_Q)))
-    return gauss_hermite.expectation(lambda h: record.phi(h) ** 2, q, kinks=record.kinks)
+def fixed_point(activation: str | Activation, *, sigma_w: float, sigma_b: float = 0.0) -> FixedPoint:
+    """Find the fixed point q* of the length map that is reached from q = 1, and c* of the correlation map there.
 
-
-def dphi_second_moment(q: ArrayLike, activation: str | Activation) -> Array:
-    """Compute E φ′(√q z)², in closed form where there is one, else by quadrature (relative error below 1e-11)."""
-    record = find_activation(activation)
-    q = _checks.array("q", q, at_least=0.0)
-    if record.slope_second_moment is not None:
-        return np.asarray(record.slope_second_moment(np.maximum(q, gauss_hermite.SMALLEST_Q)))
-    return gauss_hermite.expectation(lambda h: record.dphi(h) ** 2, q, kinks=record.kinks)
-
-
-def length_map(q: ArrayLike, activation: str | Activation, *, sigma_w: float, sigma_b: float = 0.0) -> Array:
-    """Compute the next q: σ_w² E φ(√q z)² + σ_b² (arXiv:1606.05340, eq. (3)).
+    Where every q is fixed (linear and (leaky) ReLU at criticality) q* = 1 by convention, and it is not stable.
 
     Parameters
     ----------
-    q
-        Variances of the pre-activations, >= 0, any shape.
     activation
         Name or record of φ.
     sigma_w, sigma_b
-        Standard deviations of √N·W_ij and of the bias, >= 0.
+        Standard deviations of √N·W_ij, > 0, and of the bias, >= 0.
 
     Returns
     -------
-    Array
-        Of the shape of `q`.
-
-    Examples
-    --------
-    >>> float(length_map(0.5, "relu", sigma_w=2**0.5))
-    0.5
-    """
-    weight, bias = _variances(sigma_w, sigma_b)
-    return np.asarray(weight * phi_second_moment(q, activation) + bias)
-
-
-def chi1(q: ArrayLike, activation: str | Activation, *, sigma_w: float) -> Array:
-    """Compute χ₁ = σ_w² E φ′(√q z)² (arXiv:1611.01232, eq. (6)), of the shape of `q`."""
-    weight, _ = _variances(sigma_w, 0.0)
-    return np.asarray(weight * dphi_second_moment(q, activation))
-
-
-def length_slope(q: ArrayLike, activation: str | Activation, *, sigma_w: float) -> Array:
-    """Compute the slope χ_q of the length map: σ_w² E[z φ φ′]/√q, which needs no φ″ and so holds at kinks too."""
-    record = find_activation(activation)
-    weight, _ = _variances(sigma_w, 0.0)
-    length = np.maximum(_checks.array("q", q, at_least=0.0), gauss_hermite.SMALLEST_Q**0.5)
-    products = gauss_hermite.expectation(lambda h: h * record.phi(h) * record.dphi(h), length, kinks=record.kinks)
-    return np.asarray(weight * products / length)
-
-
-def lengths(q0: float, activation: str | Activation, *, depth: int, sigma_w: float, sigma_b: float = 0.0) -> Array:
-    """Iterate the length map: q¹ … q^depth from the mean square q0 of the input (the input passes no φ).
-
-    Returns
-    -------
-    Array
-        Shape (depth,); entry l - 1 is the variance of the l-th pre-activation.
-    """
-    weight, bias = _variances(sigma_w, sigma_b)
-    depth = _checks.integer("depth", depth, at_least=1)
-    q = np.empty(depth)
-    q[0] = weight * _checks.real("q0", q0, at_least=0.0) + bias
-    for layer in range(1, depth):
-        q[layer] = length_map(q[layer - 1], activation, sigma_w=sigma_w, sigma_b=sigma_b)
-    return q
-
-
-def fixed_point(activation: str | Activation, *, sigma_w: float, sigma_b: float = 0.0) -> FixedPoint:
-    """Find the fixed point q* of the length map that is reached from q = 1.
-
-    Where every q is fixed (linear and (leaky) ReLU at criticality) q* = 1 by convention, and it is not stable.
+    FixedPoint
+        Where q* is 0 or inf the slopes are the limits there, and χ_c is that of the correlation, which is normalised.
     """
     record = find_activation(activation)
-    weight, bias = _variances(sigma_w, sigma_b)
+    weight, bias = (float(v) for v in variances(_checks.real("sigma_w", sigma_w, above=0.0), sigma_b))
     q = _attractor(record, weight, bias)
-    at = min(max(q, Q_RANGE[0] ** 2), Q_RANGE[1])  # limits at q = 0 and at infinity
-    slope = float(length_slope(at, record, sigma_w=sigma_w))
-    return FixedPoint(q=q, chi1=float(chi1(at, record, sigma_w=sigma_w)), chi_q=slope, stable=slope < 1.0 - 1e-9)
+    at = min(max(q, Q_BOUNDS[0]), Q_BOUNDS[1])  # limits at q = 0 and at infinity
+    chi_q = float(length_slope(at, record, sigma_w=sigma_w))
+    c, chi_c = _correlation_attractor(record, at, sigma_w, sigma_b)
+    return FixedPoint(
+        q=q,
+        c=c,
+        chi1=float(chi1(at, record, sigma_w=sigma_w)),
+        chi_q=chi_q,
+        chi_c=chi_c,
+        xi_q=depth_scale(chi_q),
+        xi_c=depth_scale(chi_c),
+        stable=chi_q < 1.0 - CRITICAL_NOISE,
+    )
+
+
+def depth_scale(chi: float) -> float:
+    """Compute ξ = -1/ln χ, the layers over which deviations shrink by 1/e; inf at χ = 1 (to 1e-9) and above."""
+    chi = _checks.real("chi", chi, at_least=0.0)
+    if chi >= 1.0 - CRITICAL_NOISE:
+        return math.inf
+    return -1 / math.log(chi) if chi > 0 else 0.0
 
 
 def critical_point(activation: str | Activation, *, sigma_b: float = 0.0) -> CriticalPoint:
@@ -164,21 +165,17 @@ def critical_point(activation: str | Activation, *, sigma_b: float = 0.0) -> Cri
 
     Examples
     --------
-    >>> critical_point("erf", sigma_b=0.0).sigma_w ** 2 * 4 / np.pi
+    >>> round(critical_point("erf", sigma_b=0.0).sigma_w ** 2 * 4 / math.pi, 12)
     1.0
     """
     record = find_activation(activation)
-    _, bias = _variances(0.0, sigma_b)
+    bias = float(variances(0.0, sigma_b)[1])
     if record.slopes is not None and set(record.kinks) <= {0.0}:  # φ(ah) = aφ(h) for a > 0: E φ² = q E φ′²
         if bias > 0:
             raise _checks.fail("sigma_b", f"0 for {record.name!r}, which is critical at no other", float(sigma_b))
         return CriticalPoint(sigma_w=float(dphi_second_moment(1.0, record)) ** -0.5, sigma_b=0.0, q=CONVENTIONAL_Q)
     q = 0.0 if bias == 0 else _critical_length(record, bias)
     return CriticalPoint(sigma_w=float(dphi_second_moment(q, record)) ** -0.5, sigma_b=float(sigma_b), q=q)
-
-
-def _variances(sigma_w: float, sigma_b: float) -> tuple[float, float]:
-    return _checks.real("sigma_w", sigma_w, at_least=0.0) ** 2, _checks.real("sigma_b", sigma_b, at_least=0.0) ** 2
 
 
 def _critical_length(record: Activation, bias: float) -> float:
@@ -212,3 +209,20 @@ def _attractor(record: Activation, weight: float, bias: float) -> float:
     before = np.flatnonzero(relative[: crossed[0]] > 0)[-1]
     low, high = sorted((float(grid[before]), float(grid[crossed[0]])))
     return float(np.exp(optimize.brentq(drift, low, high, xtol=1e-15, rtol=1e-15)))
+
+
+def _correlation_attractor(record: Activation, q: float, sigma_w: float, sigma_b: float) -> tuple[float, float]:
+    """Find c* in [0, 1], where the map is convex and increases (so c* < 1 iff its slope at 1 is > 1), and the slope."""
+
+    def drift(log_d: float) -> float:
+        d = math.exp(log_d)
+        return float(decorrelation_map(d, record, q=q, sigma_w=sigma_w, sigma_b=sigma_b)) / d - 1.0
+
+    slope = float(correlation_slope(1.0, record, q=q, sigma_w=sigma_w, sigma_b=sigma_b))
+    if slope <= 1.0 + CRITICAL_NOISE or drift(math.log(SMALLEST_D)) <= 0:
+        return 1.0, slope
+    if drift(0.0) >= -DRIFT_NOISE:  # no bias and an odd φ: uncorrelated inputs stay so
+        c = 0.0
+    else:
+        c = -math.expm1(optimize.brentq(drift, math.log(SMALLEST_D), 0.0, xtol=1e-14, rtol=1e-14))
+    return c, float(correlation_slope(c, record, q=q, sigma_w=sigma_w, sigma_b=sigma_b))
