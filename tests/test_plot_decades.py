@@ -1,5 +1,7 @@
 """Axes in decades."""
 
+import itertools
+
 import pytest
 from matplotlib.figure import Figure
 
@@ -29,6 +31,19 @@ def labels(low: float, high: float) -> list[str]:
 def test_ticks_are_labelled_by_the_quantity_at_any_exponent(low, high, expected):
     """The tick at log10 x is labelled x, beyond the floating range as well."""
     assert labels(low, high) == expected
+
+
+def test_labels_of_a_narrow_axis_do_not_touch():
+    """Axes one inch wide, at 9.5 points: the boxes of neighbouring labels are apart."""
+    figure = Figure(figsize=(1.6, 1.6), layout="constrained")
+    ax = figure.subplots()
+    ax.set_xlim(-53.0, 3.0)
+    set_decades(ax.xaxis)
+    figure.draw_without_rendering()
+    ticks = [tick for tick in ax.xaxis.get_major_ticks() if -53.0 <= tick.get_loc() <= 3.0]
+    boxes = [tick.label1.get_window_extent() for tick in ticks]
+    assert len(boxes) >= 2
+    assert all(left.x1 < right.x0 for left, right in itertools.pairwise(boxes))
 
 
 @pytest.mark.parametrize("span", [0.01, 0.1, 0.5, 0.89, 0.91, 1.5, 2.4, 2.6, 5.0, 30.0, 1000.0])

@@ -111,6 +111,19 @@ def test_atom_of_a_law_is_a_line_with_its_mass(ax):
     assert line.get_label() == "theory: mass 1 at λ = 7.39"
 
 
+def test_zeros_of_the_law_are_written_beside_those_measured(ax):
+    law = spectrum([1.0, 0.0, -np.inf, -np.inf])
+    spectrum_density(spectrum([2.0, 1.0, 0.0, -np.inf]), law=law, ax=ax)
+    assert [text.get_text() for text in ax.texts] == ["exact zeros: 25.0%\nin theory: 50.0%"]
+
+
+@pytest.mark.parametrize(("count", "bins"), [(64, 8), (1000, 20), (100_000, 40)])
+def test_bins_follow_the_number_of_values(ax, count, bins):
+    """2 n^(1/3), at most 40."""
+    spectrum_density(spectrum(np.linspace(0.0, 1.0, count)), ax=ax)
+    assert len(ax.patches[0].get_data().values) == bins
+
+
 def test_all_zeros_draw_nothing_but_say_so(ax):
     spectrum_density(spectrum(np.full(3, -np.inf)), ax=ax)
     assert not ax.patches

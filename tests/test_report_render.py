@@ -195,6 +195,26 @@ def test_tables_are_accessible_and_numbers_are_set_right(tree):
     assert [node.get("class") for node in tree.all("td")] == ["number"] * 4
 
 
+@pytest.mark.parametrize(
+    ("text", "numeric"),
+    [
+        ("1.003 ± 0.012", True),
+        ("(3.20 ± 0.11) × 10⁻⁷", True),
+        ("> 256", True),
+        ("−∞", True),
+        ("12.5%", True),
+        ("—", True),
+        ("16: ill-conditioned", False),
+        ("2 networks", False),
+        ("he_normal", False),
+    ],
+)
+def test_column_is_set_right_if_all_its_cells_are_numbers(text, numeric):
+    table = Table(caption="c", columns=("a", "b"), rows=(("x", "1.5"), ("y", text)))
+    page = Page(title="t", summary="s", sections=(Section(title="x", blocks=(table,)),), manifest={})
+    assert {node.get("class") for node in Tree(render(page)).all("td")} == {"number" if numeric else None}
+
+
 def test_claims_say_all_they_hold_and_their_verdict_in_words(tree):
     """The verdict is written out: colour is never the only sign."""
     articles = tree.all("article")

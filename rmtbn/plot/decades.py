@@ -28,7 +28,8 @@ class _DecadeLocator(Locator):
     def tick_values(self, vmin: float, vmax: float) -> list[float]:
         low, high = sorted((vmin, vmax))
         if high - low > 2.5:
-            ticks = np.asarray(MaxNLocator(7, integer=True, steps=[1, 2, 4, 5, 10]).tick_values(low, high))
+            most = 7 if self.axis is None else min(7, max(2, self.axis.get_tick_space()))
+            ticks = np.asarray(MaxNLocator(most, integer=True, steps=[1, 2, 4, 5, 10]).tick_values(low, high))
         elif high - low > 0.9:
             whole = np.arange(math.floor(low), math.ceil(high) + 1)
             ticks = np.add.outer(whole, np.log10([1.0, 2.0, 5.0])).ravel()

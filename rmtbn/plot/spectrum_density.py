@@ -1,5 +1,7 @@
 """The density of a measured spectrum over decades of λ, with an analytic law over it."""
 
+import math
+
 import numpy as np
 from matplotlib.axes import Axes
 
@@ -12,7 +14,7 @@ _TAIL = 1e-3  # share of a law's mass that may stay out of sight on each side
 
 
 def spectrum_density(
-    spectrum: EmpiricalSpectrum, *, law: SpectralMeasure | None = None, bins: int = 40, ax: Axes
+    spectrum: EmpiricalSpectrum, *, law: SpectralMeasure | None = None, bins: int | None = None, ax: Axes
 ) -> Axes:
     """Draw a histogram of log10 λ (λ a squared singular value), per decade, and the density of a law over it.
 
@@ -26,13 +28,15 @@ def spectrum_density(
     law
         What is predicted.
     bins
-        Number of bins; 40 show the edge and the bulk of a few thousand values.
+        Number of bins; None: 2 n^(1/3) for n values (the Rice rule), but 40 at most.
     ax
         Where to draw.
     """
-    bins = _checks.integer("bins", bins, at_least=1)
     decades = 2.0 * spectrum.log_singular_values / LN10
     decades = decades[np.isfinite(decades)]
+    bins = (
+        min(40, math.ceil(2 * decades.size ** (1 / 3))) if bins is None else _checks.integer("bins", bins, at_least=1)
+    )
     if decades.size:
         _histogram(decades, total=spectrum.log_singular_values.size, bins=bins, ax=ax)
     if law is not None:
@@ -75,6 +79,6 @@ def _zeros(spectrum: EmpiricalSpectrum, *, law: SpectralMeasure | None, ax: Axes
         return
     text = f"exact zeros: {spectrum.zero_fraction:.1%}"
     if predicted is not None:
-        text += f" measured, {predicted:.1%} in theory"
+        text += f"\nin theory: {predicted:.1%}"
     ax.text(0.02, 0.98, text, transform=ax.transAxes, va="top")
     ax.margins(y=0.15)  # room for it

@@ -17,7 +17,7 @@ from markupsafe import Markup
 from rmtbn.report.page import VERDICTS, Block, Claim, Figure, Page, Table
 from rmtbn.report.picture import STYLES, Style, picture
 
-_NUMBER = re.compile(r"(|—|none|[<>≤≥≈~]?\s?\(?[+\-−]?(\d|∞).*)", re.DOTALL)
+_NUMBER = re.compile(r"(|—|none|[<>≤≥≈~]?\s?\(?[+\-−]?[\d∞][\d.,%/ ()∞±×+\-−⁻⁰¹²³⁴⁵⁶⁷⁸⁹]*)")
 _DATA_ID = "rmtbn-page"
 
 
