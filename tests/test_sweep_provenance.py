@@ -52,6 +52,30 @@ def test_state_of_torch_is_recorded_where_it_is_loaded():
     assert found["threads"] == str(torch.get_num_threads())
 
 
+def test_accelerator_and_its_peak_memory_are_recorded_where_it_is_used(monkeypatch):
+    """A stand-in for torch.cuda: the peak counts from the start of the cell, in MiB."""
+    import torch  # noqa: F401
+
+    class Cuda:
+        peak = 5 * 2**20
+
+        def reset_peak_memory_stats(self):
+            self.peak = 0
+
+        def max_memory_allocated(self):
+            return self.peak
+
+        def get_device_name(self):
+            return "a device"
+
+    cuda = Cuda()
+    monkeypatch.setattr(provenance, "_cuda", lambda: cuda)
+    with provenance.recorded() as found:
+        cuda.peak += 3 * 2**20
+    assert found["accelerator"] == "a device"
+    assert found["accelerator_peak_memory_mb"] == 3.0
+
+
 def test_summary_adds_seconds_and_lists_what_differs():
     """Σ seconds, max of peaks, the last date, all versions."""
     one = {"wall_seconds": 1.25, "peak_memory_mb": 100.0, "finished": "2026-01-01", "torch": "2.6"}

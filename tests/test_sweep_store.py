@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pandas as pd
@@ -124,6 +125,23 @@ def test_reader_never_sees_half_a_cell(tmp_path, monkeypatch):
     assert store.read(made(1).key).tables["t"]["value"].to_pylist() == [1.0]
     assert store.read(made(2).key) is None
     assert [file.name for file in tmp_path.iterdir()] == [f"{made(1).key}.parquet"]
+
+
+def test_many_writers_and_readers_of_one_cell_do_not_meet(tmp_path):
+    """8 threads write the same cell 25 times each while others read: every read is whole, one file is left."""
+    key = made(0).key
+
+    def work(number: int) -> bool:
+        store = FolderStore(tmp_path)  # each with its own, as separate processes have
+        if number % 2:
+            return store.read(key) is not None
+        store.write(made(0, value=float(number)))
+        return True
+
+    FolderStore(tmp_path).write(made(0))
+    with ThreadPoolExecutor(8) as threads:
+        assert all(threads.map(work, range(400)))
+    assert [file.name for file in tmp_path.iterdir()] == [f"{key}.parquet"]
 
 
 @pytest.mark.skipif(os.name != "posix", reason="SIGKILL is POSIX")

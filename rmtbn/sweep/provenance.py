@@ -89,7 +89,8 @@ def _torch_state() -> dict[str, str]:
     if torch is None:
         return {}
     state = {"float32_matmul": torch.get_float32_matmul_precision(), "threads": str(torch.get_num_threads())}
-    return state | ({"accelerator": torch.cuda.get_device_name()} if _cuda() else {})
+    cuda = _cuda()
+    return state | ({"accelerator": cuda.get_device_name()} if cuda else {})
 
 
 def _cuda() -> Any:
