@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rmtbn import rng
-from rmtbn.compare.verdict import Deviation, Verdict, deviation, judge
+from rmtbn.compare.verdict import LEVEL, Deviation, Verdict, deviation, judge
 from rmtbn.result import EmpiricalSpectrum, SpectralMeasure
 
 Array = NDArray[np.float64]
@@ -45,9 +45,9 @@ class SpectrumComparison:
     networks, dimension
         What was compared.
     verdict
-        "rejected" if ks - 3 ks_se exceeds the finite-size allowance κ/N; else "agrees" if ks_pvalue >= 0.01, "agrees to
-        order 1/N" if not; "undecided" for one network. The law is that of N → ∞, so that a difference of order 1/N is
-        no disagreement.
+        Is there a difference (ks_pvalue < 0.01), and does it exceed the finite-size allowance (ks - 3 ks_se > κ/N)?
+        Both: "rejected". The first alone: "agrees to order 1/N", for the law is that of N → ∞. Neither: "agrees". The
+        second alone, or one network: "undecided".
     """
 
     ks: float
@@ -83,6 +83,7 @@ def compare_spectrum(law: SpectralMeasure, spectrum: EmpiricalSpectrum, allowanc
         gaps = by_network - law.cdf_log(thin)
         ks_se = _jackknife_se(gaps)
         pvalue = _pvalue(gaps)
+    exceeds = ks - 3 * ks_se > allowance
     return SpectrumComparison(
         ks=ks,
         ks_se=ks_se,
@@ -93,7 +94,7 @@ def compare_spectrum(law: SpectralMeasure, spectrum: EmpiricalSpectrum, allowanc
         edge=deviation(2 * spectrum.by_network[:, 0], _log(law.support[1])),
         networks=spectrum.networks,
         dimension=spectrum.dimension,
-        verdict=judge(pvalue, exceeds=ks - 3 * ks_se > allowance),
+        verdict="undecided" if exceeds and (pvalue is None or pvalue >= LEVEL) else judge(pvalue, exceeds=exceeds),
     )
 
 

@@ -17,7 +17,7 @@ def digits() -> Labelled:
     bundled = load_digits()
     images = torch.tensor(bundled.images, dtype=torch.float64).unsqueeze(1)
     return Labelled(
-        name="handwritten digits (scikit-learn, 1,797 images of 8 × 8)",
+        name="Handwritten digits (scikit-learn, 1,797 images of 8 × 8)",
         inputs=standardise(images),
         targets=torch.tensor(bundled.target, dtype=torch.int64),
         classes=10,

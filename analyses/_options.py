@@ -1,0 +1,100 @@
+"""What every command has in common: its options, its data, its store, and errors that the user can mend."""
+
+import functools
+import json
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import click
+import torch
+
+from rmtbn import _checks, rng
+from rmtbn.data.arrays import from_file
+from rmtbn.data.cifar import cifar10
+from rmtbn.data.digits import digits
+from rmtbn.data.gaussian import gaussian
+from rmtbn.data.labelled import Labelled
+from rmtbn.sweep.store import FolderStore, MemoryStore, Store
+
+DTYPES = ("float32", "float64")
+PRESETS = ("quick", "default", "paper")
+GAUSSIAN_EXAMPLES, GAUSSIAN_FEATURES = 1000, 128
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Common:
+    """The values of the options that every command takes."""
+
+    seed: int
+    device: str
+    dtype: str
+    out: Path
+    preset: str
+    engine: str
+    workers: int
+    as_json: bool
+
+    def __post_init__(self) -> None:
+        try:
+            available = torch.device(self.device).type == "cpu" or torch.zeros(1, device=self.device) is not None
+        except (RuntimeError, AssertionError):
+            available = False
+        if not available:
+            there = ", ".join(["'cpu'", *(f"'cuda:{i}'" for i in range(torch.cuda.device_count()))])
+            raise _checks.fail("device", f"a device that is there ({there})", self.device)
+        if self.engine == "inline" and self.workers != 1:
+            raise _checks.fail("workers", "1 for the engine 'inline', which computes in this process", self.workers)
+
+    def store(self, study: str) -> Store:
+        """Return where the cells of a study are kept: beside its page, or nowhere if only numbers were asked for."""
+        return MemoryStore() if self.as_json else FolderStore(self.out / study / "cells")
+
+
+def common(command: Callable[..., None]) -> Callable[..., None]:
+    """Add the options that every command takes; the command gets their values in one argument `options`, a `Common`."""
+
+    @functools.wraps(command)
+    def collected(**values: Any) -> None:
+        names = [field.name for field in fields(Common)]
+        command(options=Common(**{name: values.pop(name) for name in names}), **values)
+
+    folder = click.Path(path_type=Path, file_okay=False)
+    decorators = (
+        click.option("--preset", type=click.Choice(PRESETS), default="default", show_default=True, help="Size."),
+        click.option("--seed", type=click.IntRange(min=0), default=1, show_default=True, help="First seed."),
+        click.option("--device", default="cpu", show_default=True, help="Where to compute: cpu, cuda, cuda:1, ..."),
+        click.option("--dtype", type=click.Choice(DTYPES), default="float64", show_default=True, help="Precision."),
+        click.option("--out", type=folder, default="reports", show_default=True, help="Folder of the reports."),
+        click.option("--engine", type=click.Choice(["inline"]), default="inline", show_default=True, help="Computes."),
+        click.option("--workers", type=click.IntRange(min=1), default=1, show_default=True, help="For the engine."),
+        click.option("--json", "as_json", is_flag=True, help="Print numbers on stdout and write nothing."),
+    )
+    return functools.reduce(lambda wrapped, decorate: decorate(wrapped), reversed(decorators), collected)
+
+
+def load(source: str) -> Labelled:
+    """Return the data that `--data` names: digits, gaussian, a .npy file or a folder of CIFAR-10's binary files."""
+    if source == "digits":
+        return digits()
+    if source == "gaussian":
+        generator = rng.torch_generator(0, "gaussian data")
+        return gaussian(examples=GAUSSIAN_EXAMPLES, features=GAUSSIAN_FEATURES, generator=generator)
+    return from_file(source) if source.endswith(".npy") else cifar10(source)
+
+
+def echo_json(content: Mapping[str, Any]) -> None:
+    """Print strict JSON on stdout; what JSON has no number for (infinity, NaN) is null."""
+    click.echo(json.dumps(_strict(content), allow_nan=False))
+
+
+def _strict(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _strict(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_strict(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value

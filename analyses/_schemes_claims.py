@@ -1,0 +1,172 @@
+"""The claims of `rmtbn schemes`: what papers say of these schemes, each judged by its numbers."""
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from rmtbn.report.number import number, with_error
+from rmtbn.report.page import Claim
+from rmtbn.result import Scalar
+from rmtbn.theory import bn_mean_field, mean_field
+
+if TYPE_CHECKING:
+    from ._schemes_page import Schemes
+
+FINITE_SIZE = 4.0  # allowance 4/N per layer: E ln of a squared norm differs from ln E by at most 5/(2N) per ReLU layer
+RULE = (
+    "A rate is supported if it is within 3 standard errors (over networks) + 4/N of the prediction and the alternative "
+    "is not, contradicted if the prediction is not, inconclusive if both are or if there is one network only."
+)
+
+
+def claims(schemes: "Schemes") -> tuple[Claim, ...]:
+    """Judge every claim."""
+    bn_rate = math.log(bn_mean_field.fixed_point("relu", batch_size=schemes.examples).explosion_rate)
+    chaotic = mean_field.fixed_point("tanh", sigma_w=schemes.gaussian_sigma_w).chi1
+    return (
+        _rate_claim(
+            schemes,
+            ("relu", "none", "he_normal"),
+            "log_q",
+            statement="He initialisation keeps the mean square of ReLU pre-activations at every depth.",
+            source="He et al. 2015, arXiv:1502.01852, eq. (10)",
+            predicted=0.0,
+            alternative=-math.log(2),
+        ),
+        _rate_claim(
+            schemes,
+            ("relu", "none", "glorot_normal"),
+            "log_q",
+            statement="Glorot initialisation halves the mean square per ReLU layer.",
+            source="He et al. 2015, arXiv:1502.01852, section 2.2",
+            predicted=-math.log(2),
+            alternative=0.0,
+        ),
+        _rate_claim(
+            schemes,
+            ("relu", "none", "he_normal"),
+            "log_gradient",
+            statement="He initialisation keeps the squared gradient norm of ReLU networks at every depth.",
+            source="He et al. 2015, arXiv:1502.01852, eq. (14)",
+            predicted=0.0,
+            alternative=bn_rate,
+        ),
+        _rate_claim(
+            schemes,
+            ("relu", "batch", "he_normal"),
+            "log_gradient",
+            statement="Batch normalisation makes gradients explode: the squared norm grows by λ_G(B) per ReLU layer, "
+            "which tends to π/(π − 1) ≈ 1.467 for large batches.",
+            source="Yang et al. 2019, arXiv:1902.08129, section 3",
+            predicted=bn_rate,
+            alternative=0.0,
+        ),
+        _rate_claim(
+            schemes,
+            ("tanh", "none", "gaussian"),
+            "log_gradient",
+            statement="Gradients of tanh networks explode in the chaotic phase, by χ₁ > 1 per layer.",
+            source="Schoenholz et al. 2017, arXiv:1611.01232, eq. (6)",
+            predicted=math.log(chaotic),
+            alternative=0.0,
+        ),
+        _rate_claim(
+            schemes,
+            ("tanh", "none", "critical"),
+            "log_gradient",
+            statement="On the critical line the squared gradient norm of tanh networks is kept.",
+            source="Schoenholz et al. 2017, arXiv:1611.01232, section 3",
+            predicted=0.0,
+            alternative=math.log(chaotic),
+        ),
+        _correlation_claim(schemes),
+        _conditioning_claim(schemes),
+    )
+
+
+def judge(measured: Scalar, *, predicted: float, alternative: float, allowance: float) -> str:
+    """Apply `RULE`."""
+    if measured.networks < 2 or not math.isfinite(measured.value):
+        return "inconclusive"
+    tolerance = 3 * measured.se + allowance
+    near, excluded = (abs(measured.value - value) <= tolerance for value in (predicted, alternative))
+    if near:
+        return "inconclusive" if excluded else "supported"
+    return "contradicted"
+
+
+def _rate_claim(
+    schemes: "Schemes",
+    key: tuple[str, str, str],
+    column: str,
+    *,
+    statement: str,
+    source: str,
+    predicted: float,
+    alternative: float,
+) -> Claim:
+    rate, start, end = _rate(schemes, key, column)
+    verdict = judge(rate, predicted=predicted, alternative=alternative, allowance=FINITE_SIZE / schemes.width)
+    return Claim(
+        statement=statement,
+        source=source,
+        predicted=f"ln growth {number(predicted)} per layer (factor {number(math.exp(predicted), digits=4)})",
+        measured=f"{with_error(rate.value, rate.se)} per layer (factor {number(math.exp(rate.value), digits=4)})",
+        verdict=verdict,
+        evidence=f"Growth from depth {start} to {end}, {rate.networks} networks of width {schemes.width}; the "
+        f"alternative is ln growth {number(alternative)}.",
+    )
+
+
+def _rate(schemes: "Schemes", key: tuple[str, str, str], column: str) -> tuple[Scalar, int, int]:
+    """Growth of a logarithm per layer between depth 4 (or 2) and the deepest, one value per network."""
+    rows = schemes.of(schemes.depths if column == "log_gradient" else schemes.layers, *key)
+    axis = "depth" if column == "log_gradient" else "layer"
+    end = int(schemes.depths.depth.max())
+    start = 4 if end > 4 else 1
+    values = rows.pivot_table(index="seed", columns=axis, values=column)
+    slopes = (values[end] - values[start]) / (end - start)
+    return Scalar.over_networks(slopes.to_numpy(), symbol="ln rate", label=column), start, end
+
+
+def _correlation_claim(schemes: "Schemes") -> Claim:
+    end = int(schemes.depths.depth.max())
+    predicted = bn_mean_field.fixed_point("relu", batch_size=schemes.examples).c
+    rows = schemes.of(schemes.layers, "relu", "batch", "he_normal")
+    last = rows[rows.layer > end // 2].groupby("seed").correlation.mean()
+    plain = schemes.of(schemes.layers, "relu", "none", "he_normal")
+    collapsed = float(plain[plain.layer == end].correlation.mean())
+    measured = Scalar.over_networks(last.to_numpy(), symbol="c", label="correlation")
+    return Claim(
+        statement="Batch normalisation keeps inputs apart: their correlation in a ReLU network tends to J₁(−1/(B−1)), "
+        "where without it it tends to 1.",
+        source="Yang et al. 2019, arXiv:1902.08129, section 3; Poole et al. 2016, arXiv:1606.05340",
+        predicted=number(predicted),
+        measured=f"{with_error(measured.value, measured.se)} (without: {number(collapsed)} at depth {end})",
+        verdict=judge(measured, predicted=predicted, alternative=collapsed, allowance=FINITE_SIZE / schemes.width),
+        evidence=f"Mean over layers {end // 2 + 1} to {end} and pairs of {schemes.examples} examples, "
+        f"{measured.networks} networks; the alternative is the correlation without batch normalisation.",
+    )
+
+
+def _conditioning_claim(schemes: "Schemes") -> Claim:
+    end = int(schemes.depths.depth.max())
+
+    def condition(scheme: str) -> Scalar:
+        rows = schemes.of(schemes.depths, "tanh", "none", scheme)
+        return Scalar.over_networks(rows[rows.depth == end].log_condition.to_numpy(), symbol="ln κ", label=scheme)
+
+    orthogonal, gaussian = condition("orthogonal"), condition("critical")
+    gap, se = gaussian.value - orthogonal.value, float(np.hypot(gaussian.se, orthogonal.se))
+    decided = "supported" if gap > 0 else "contradicted"
+    return Claim(
+        statement="Orthogonal weights keep deep tanh Jacobians far better conditioned than Gaussian weights.",
+        source="Pennington et al. 2017, arXiv:1711.04735, section 3",
+        predicted="ln κ smaller for orthogonal weights",
+        measured=f"ln κ = {with_error(orthogonal.value, orthogonal.se)} orthogonal, "
+        f"{with_error(gaussian.value, gaussian.se)} Gaussian",
+        verdict=decided if abs(gap) > 3 * se else "inconclusive",
+        evidence=f"Depth {end}, {orthogonal.networks} networks of width {schemes.width}; decided if the two differ by "
+        "3 standard errors.",
+    )
