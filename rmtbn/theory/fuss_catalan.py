@@ -23,7 +23,8 @@ from scipy import special
 
 from rmtbn import _checks
 from rmtbn.result import SpectralMeasure
-from rmtbn.theory.raney_curve import angle_at_fall, arc, log_edge, newton
+from rmtbn.theory.newton import newton
+from rmtbn.theory.raney_curve import angle_at_fall, arc, log_edge
 
 Array = NDArray[np.float64]
 

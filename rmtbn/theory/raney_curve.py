@@ -12,13 +12,14 @@ sums of positive terms, each relatively accurate for every p > 1 at every u. Pro
 
 import functools
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import mpmath
 import numpy as np
 from numpy.typing import NDArray
 from scipy import special
+
+from rmtbn.theory.newton import newton
 
 Array = NDArray[np.float64]
 
@@ -106,23 +107,6 @@ def angle_at_fall(fall: Array, *, p: float) -> Array:
 
     weight = np.clip(1 + target / (2 * abs(right - left) + 1), 0, 1)
     return newton(residual, target / 2 + left + weight * (right - left))
-
-
-def newton(residual: Callable[[Array], tuple[Array, Array]], u: Array) -> Array:
-    """Solve residual(u) = 0 entry by entry by Newton's method; `residual` returns the value and its derivative.
-
-    Raises
-    ------
-    ArithmeticError
-        If an entry has not settled after 60 steps.
-    """
-    for _ in range(60):
-        value, slope = residual(u)
-        step = value / slope
-        u = u - step
-        if np.all(np.abs(step) <= 1e-8 * (1 + np.abs(u))):  # the step squared is the error left
-            return u
-    raise ArithmeticError(f"Newton's method did not settle: last steps up to {float(np.max(np.abs(step))):.3g}")
 
 
 @functools.lru_cache(maxsize=256)
