@@ -4,6 +4,7 @@ import math
 from typing import TYPE_CHECKING
 
 import numpy as np
+from scipy import stats
 
 from rmtbn.report.number import number, with_error
 from rmtbn.report.page import Claim
@@ -15,8 +16,9 @@ if TYPE_CHECKING:
 
 FINITE_SIZE = 4.0  # allowance 4/N per layer: E ln of a squared norm differs from ln E by at most 5/(2N) per ReLU layer
 RULE = (
-    "A rate is supported if it is within 3 standard errors (over networks) + 4/N of the prediction and the alternative "
-    "is not, contradicted if the prediction is not, inconclusive if both are or if there is one network only."
+    "A number is supported if the prediction is within its 99 % confidence interval (Student's t over networks) widened "
+    "by 4/N for finite width, and the alternative is not; contradicted if the prediction is not; inconclusive if both "
+    "are, or if there is one network only."
 )
 
 
@@ -89,7 +91,7 @@ def judge(measured: Scalar, *, predicted: float, alternative: float, allowance: 
     """Apply `RULE`."""
     if measured.networks < 2 or not math.isfinite(measured.value):
         return "inconclusive"
-    tolerance = 3 * measured.se + allowance
+    tolerance = float(stats.t(measured.networks - 1).ppf(0.995)) * measured.se + allowance
     near, excluded = (abs(measured.value - value) <= tolerance for value in (predicted, alternative))
     if near:
         return "inconclusive" if excluded else "supported"
@@ -159,6 +161,7 @@ def _conditioning_claim(schemes: "Schemes") -> Claim:
 
     orthogonal, gaussian = condition("orthogonal"), condition("critical")
     gap, se = gaussian.value - orthogonal.value, float(np.hypot(gaussian.se, orthogonal.se))
+    margin = float(stats.t(max(orthogonal.networks - 1, 1)).ppf(0.995)) * se
     decided = "supported" if gap > 0 else "contradicted"
     return Claim(
         statement="Orthogonal weights keep deep tanh Jacobians far better conditioned than Gaussian weights.",
@@ -166,7 +169,7 @@ def _conditioning_claim(schemes: "Schemes") -> Claim:
         predicted="ln κ smaller for orthogonal weights",
         measured=f"ln κ = {with_error(orthogonal.value, orthogonal.se)} orthogonal, "
         f"{with_error(gaussian.value, gaussian.se)} Gaussian",
-        verdict=decided if abs(gap) > 3 * se else "inconclusive",
-        evidence=f"Depth {end}, {orthogonal.networks} networks of width {schemes.width}; decided if the two differ by "
-        "3 standard errors.",
+        verdict=decided if abs(gap) > margin else "inconclusive",
+        evidence=f"Depth {end}, {orthogonal.networks} networks of width {schemes.width}; decided if the two differ "
+        "at the 99 % level.",
     )
