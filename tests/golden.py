@@ -80,6 +80,21 @@ EXPLOSION_RATE = _table(
         ("relu", float("inf")): "1.466942",
     },
 )
+# (φ, weights, L) → ln of the upper edge of the Jacobian's squared singular values at criticality
+LOG_EDGE = _table(
+    "theory notes on unnormalised networks, section D",
+    {
+        (activation, weights, depth): text
+        for (activation, weights), row in {
+            ("linear", "gaussian"): ("1.9095425", "3.1394889", "5.1666552", "7.9319599"),
+            ("relu", "gaussian"): ("2.4060591", "3.7738863", "5.8520506", "8.6246191"),
+            ("relu", "orthogonal"): ("1.3862944", "3.0141613", "5.1510296", "7.9309834"),
+            ("tanh", "orthogonal"): ("1.0057428", "2.1248883", "4.1025889", "6.8602812"),  # σ_b² = 0.05
+            ("tanh", "gaussian"): ("2.1431115", "3.4156902", "5.4585990", "8.2261600"),  # σ_b² = 0.05
+        }.items()
+        for depth, text in zip((2, 8, 64, 1024), row, strict=True)
+    },
+)
 SELU_CONSTANTS = {
     "scale": Printed("1.0507", "Klambauer et al. 2017, arXiv:1706.02515, section 2: λ"),
     "alpha": Printed("1.6733", "Klambauer et al. 2017, arXiv:1706.02515, section 2: α"),

@@ -1,0 +1,144 @@
+"""The physical branch of a spectral curve: its points above given λ.
+
+The inverse u(ln z) is univalent on the strip 0 < Im ln z < π (z in the upper half-plane) and explicit on z < 0. A
+path that starts there and stays in the strip stays on the physical branch: each step is short compared with the
+distance to the nearest singularity (by Koebe's distortion theorem the slope then changes little, which is checked)
+and is closed by Newton's method. At an edge of the spectrum ln z has a critical point; in a variable that is
+quadratic there, u is regular at both outer edges, and the path ends on the real axis itself. Derivation:
+docs/derivations/free_products.md.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rmtbn.theory.spectral_curve import SpectralCurve
+
+Array = NDArray[np.float64]
+Complex = NDArray[np.complex128]
+
+LARGEST_CHANGE = 0.6  # of the slope over one step: half the distance to a square-root singularity changes it by 0.41
+MAX_STEPS = 400
+MAX_ITERATIONS = 12
+ROUNDING = 4e-15
+
+
+class ConvergenceError(ArithmeticError):
+    """The physical branch was not reached; the message says where."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chart:
+    """A variable η in which the branch is regular at the outer edges of the bulk, as a function of w = ln z.
+
+    With a hard lower edge (low = -inf) w = high - η²; else w = middle + half·cos η.
+    """
+
+    low: float
+    high: float
+
+    def coordinate(self, w: Complex) -> Complex:
+        """Compute η at w, 0 <= Im w <= π."""
+        if np.isinf(self.low):
+            return np.asarray(np.sqrt(self.high - w))
+        return np.asarray(np.arccos((w - (self.low + self.high) / 2) / ((self.high - self.low) / 2)))
+
+    def place(self, eta: Array) -> Array:
+        """Compute w at real η."""
+        if np.isinf(self.low):
+            return np.asarray(self.high - eta**2)
+        return np.asarray((self.low + self.high) / 2 + (self.high - self.low) / 2 * np.cos(eta))
+
+    def slope(self, eta: Complex) -> Complex:
+        """Compute dw/dη."""
+        if np.isinf(self.low):
+            return np.asarray(-2 * eta)
+        return np.asarray(-(self.high - self.low) / 2 * np.sin(eta))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Points:
+    """Points of the branch: u, v (one row per factor given by points), and w = ln z."""
+
+    u: Complex
+    v: Complex
+    w: Complex
+
+    def take(self, index: NDArray[np.intp]) -> "Points":
+        """Select points."""
+        return Points(u=self.u[index], v=self.v[:, index], w=self.w[index])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Solution:
+    """What Newton's method found: u, v, the slope dw/du, dv/du, and whether it converged."""
+
+    u: Complex
+    v: Complex
+    slope: Complex
+    pull: Complex
+    converged: NDArray[np.bool_]
+
+    @classmethod
+    def at(cls, curve: SpectralCurve, u: Complex, v: Complex, *, w: Complex) -> "_Solution":
+        """Solve ln z = w together with the equations of the factors, from the guesses u and v."""
+        size, converged = np.full(u.shape, np.inf), np.zeros(u.shape, dtype=bool)
+        for _ in range(MAX_ITERATIONS):
+            residual = curve.residual(u, v)
+            slope, pull = curve.total_slope(residual)
+            shift = residual.mismatch / residual.mismatch_slope
+            du = (w - residual.log_z + curve.counts @ shift) / slope
+            u, v = u + du, v + pull * du - shift
+            last, size = size, np.abs(du) / (1 + np.abs(u))
+            converged |= (size < ROUNDING) | ((size < 1e-9) & (size > last / 2))
+            if np.all(converged | ~np.isfinite(size)):
+                break
+        return cls(u=u, v=v, slope=slope, pull=pull, converged=converged & np.isfinite(size))
+
+
+@np.errstate(all="ignore")  # a trial step may leave the floating range; it is then refused
+def follow(curve: SpectralCurve, target: Array, *, chart: Chart, anchors: Points) -> Points:
+    """Follow the physical branch down to λ + i0.
+
+    Parameters
+    ----------
+    curve
+        The spectral curve.
+    target
+        Values of ln λ strictly inside the bulk, shape (n,).
+    chart
+        The variable that is regular at the edges.
+    anchors
+        Points on z < 0; each path starts at the nearest.
+
+    Raises
+    ------
+    ConvergenceError
+        If a path does not arrive.
+    """
+    start = anchors.take(np.abs(anchors.w.real[:, None] - target).argmin(axis=0))
+    end = target.astype(np.complex128)
+    u, v, w, eta = start.u.copy(), start.v.copy(), start.w.copy(), chart.coordinate(start.w)
+    slope, pull = curve.total_slope(curve.residual(u, v))
+    rate, step = chart.slope(eta) / slope, np.ones(target.shape)
+    for _ in range(MAX_STEPS):
+        index = np.flatnonzero(w != end)
+        if index.size == 0:
+            return Points(u=u, v=v, w=w)
+        next_w = np.where(step[index] == 1, end[index], w[index] + step[index] * (end - w)[index])
+        next_eta = chart.coordinate(next_w)
+        guess = rate[index] * (next_eta - eta[index])
+        found = _Solution.at(curve, u[index] + guess, v[:, index] + pull[:, index] * guess, w=next_w)
+        next_rate = chart.slope(next_eta) / found.slope
+        accepted = found.converged & _in_strip(found.u) & (np.abs(next_rate / rate[index] - 1) < LARGEST_CHANGE)
+        moved = index[accepted]
+        u[moved], v[:, moved], pull[:, moved] = found.u[accepted], found.v[:, accepted], found.pull[:, accepted]
+        w[moved], eta[moved], rate[moved] = next_w[accepted], next_eta[accepted], next_rate[accepted]
+        step[index] = np.where(accepted, np.minimum(2 * step[index], 1), step[index] / 2)
+    lost = target[w != end]
+    raise ConvergenceError(f"no physical branch found at ln λ = {lost[:5]} ({lost.size} of {target.size} points)")
+
+
+def _in_strip(u: Complex) -> NDArray[np.bool_]:
+    return np.abs(u.imag + np.pi / 2) < np.pi / 2 + 1e-8

@@ -1,0 +1,92 @@
+"""Where the spectral curve meets the real axis: the outer edges of the bulk, and points on z < 0.
+
+Outside the spectrum M is real and falls as λ grows, so s is real. For s > 0 ln z falls as u = ln s grows: from ∞ (u =
+-∞) to the upper edge, and from the lower edge to -∞ (u = ∞). Both edges are the first zeros of d ln z/du on the way.
+An atom above the bulk is passed at u = 0. For s < 0, Im u = -π, z < 0.
+"""
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import optimize
+from scipy.special import expit, log_expit
+
+from rmtbn.theory.spectral_branch import ConvergenceError, Points
+from rmtbn.theory.spectral_curve import SpectralCurve
+
+Array = NDArray[np.float64]
+Complex = NDArray[np.complex128]
+
+AT_ATOM = 1e-7  # |u| below which M counts as infinite; ln z at a critical point errs by its square
+FAR = 30.0  # u that counts as infinite where λ -> 0
+_LOGITS = np.linspace(-36, 36, 145)
+_ANCHORS = np.concatenate([np.arange(-30, -8, 2.0), np.arange(-8, 8, 0.5), np.arange(8, 42, 2.0)])
+
+
+def anchors(curve: SpectralCurve) -> Points:
+    """Lay points on z < 0 from far above the bulk to far below it."""
+    return _real_points(curve, _ANCHORS - 1j * np.pi, below=False)
+
+
+@np.errstate(all="ignore")  # a slope that is not finite is no critical point
+def edges(curve: SpectralCurve) -> tuple[float, float]:
+    """Compute (ln low, ln high) of the bulk; ln low is -inf where the density reaches λ = 0.
+
+    Raises
+    ------
+    ConvergenceError
+        If there is no critical point.
+    """
+    return _lower_edge(curve), _upper_edge(curve)
+
+
+def _upper_edge(curve: SpectralCurve) -> float:
+    u = log_expit(_LOGITS)
+    if curve.fall == 0:  # else ln z is singular at u = 0 and its critical point lies before
+        u = np.concatenate([u, _limit(curve) * expit(_LOGITS)])
+    return _first_critical(curve, u[np.abs(u) > AT_ATOM], below=False)
+
+
+def _limit(curve: SpectralCurve) -> float:
+    """Return the least u > 0 at which a logarithm of the curve is singular, or FAR."""
+    gammas = [*curve.gammas, *(1 - curve.rank / factor.rank for factor in curve.factors)]
+    return min([FAR, *(-math.log(gamma) for gamma in gammas if gamma > 0)])
+
+
+def _lower_edge(curve: SpectralCurve) -> float:
+    """Find a soft edge where z falls as 1/s for s -> ∞, so that M is regular at z = 0; else the bulk reaches 0."""
+    if not all(factor.law.floor > -math.inf or factor.rank != curve.rank for factor in curve.factors):
+        return -math.inf
+    if not abs(_slope(curve, FAR, below=True) + 1) < 1e-6:
+        return -math.inf
+    u = np.concatenate([np.linspace(FAR, 3, 60), -log_expit(-np.linspace(3, -36, 120))])
+    return _first_critical(curve, u[u > AT_ATOM], below=True)
+
+
+def _first_critical(curve: SpectralCurve, u: Array, *, below: bool) -> float:
+    """Follow the real axis along the grid u to the first change of sign of d ln z/du, and return ln z there."""
+    points = _real_points(curve, u.astype(np.complex128), below=below)
+    slope = curve.total_slope(curve.residual(points.u, points.v))[0].real
+    rising = np.flatnonzero(slope >= 0)
+    if rising.size == 0 or rising[0] == 0:
+        raise ConvergenceError(f"no edge found between u = {u[0]} and u = {u[-1]}")
+    low, high = sorted((u[rising[0] - 1], u[rising[0]]))
+    if low < 0 < high:  # the edge is where an atom has just lost its mass: extrapolate to it
+        near, far = _real_points(curve, np.array([AT_ATOM, 2 * AT_ATOM], dtype=np.complex128), below=below).w.real
+        return float((4 * near - far) / 3)
+    critical = optimize.brentq(lambda x: _slope(curve, x, below=below), low, high, xtol=1e-14, rtol=1e-14)
+    return float(_real_points(curve, np.array([critical + 0j]), below=below).w[0].real)
+
+
+def _slope(curve: SpectralCurve, u: float, *, below: bool) -> float:
+    points = _real_points(curve, np.array([u + 0j]), below=below)
+    return float(curve.total_slope(curve.residual(points.u, points.v))[0][0].real)
+
+
+def _real_points(curve: SpectralCurve, u: Complex, *, below: bool) -> Points:
+    """Points with real s: Im u = 0 above all points of the factors (with `below`: under them), or Im u = -π."""
+    v = np.empty((len(curve.factors), u.size), dtype=np.complex128)
+    for i, factor in enumerate(curve.factors):
+        v[i] = factor.law.real_preimage(curve.target(factor, u)[0], below=below)
+    return Points(u=u, v=v, w=curve.residual(u, v).log_z)
