@@ -41,7 +41,7 @@ test-slow: install ## run the slow checks too
 	$(BIN)/python -m pytest -m 'not gpu'
 
 reports: install ## run the analyses on real images and write reports/index.html
-	$(BIN)/rmtbn schemes --preset default --out $(REPORTS)
+	$(BIN)/rmtbn schemes --preset default --engine local --out $(REPORTS)
 	$(BIN)/rmtbn report --out $(REPORTS)
 
 bench: install ## run the benchmarks, each beside what a user would do instead

@@ -1,14 +1,16 @@
 """The console script: `rmtbn COMMAND`, one command per study."""
 
+import errno
 import importlib
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from types import MappingProxyType
+from typing import Any
 
 import click
 
 from rmtbn import __version__
-from rmtbn._checks import InvalidArgumentError
 
 # Name of the command, which is also its module here (with - for _), and its line of help. Nothing is imported until a
 # command runs, so that help is immediate.
@@ -41,28 +43,66 @@ class Studies(click.Group):
         with formatter.section("Commands"):
             formatter.write_dl(list(COMMANDS.items()))
 
+    def make_context(self, *args: Any, **options: Any) -> click.Context:
+        """Read the options before the command."""
+        with _usage_in_one_line():
+            return super().make_context(*args, **options)
+
     def invoke(self, ctx: click.Context) -> object:
         """Run the command; say in one line what the user can mend."""
-        try:
+        with _usage_in_one_line(), _mendable():
             return super().invoke(ctx)
-        except InvalidArgumentError as error:
-            raise click.UsageError(str(error)) from None
-        except RuntimeError as error:
-            usage = _usage_errors(error)
-            raise (click.UsageError(usage) if usage else click.ClickException(str(error))) from None
 
 
-def _usage_errors(error: RuntimeError) -> str | None:
+@contextmanager
+def _usage_in_one_line() -> Iterator[None]:
+    """Let click say what is wrong without its lines of usage, which it adds where an error has a context."""
+    try:
+        yield
+    except click.UsageError as error:
+        raise click.UsageError(error.format_message()) from None
+
+
+@contextmanager
+def _mendable() -> Iterator[None]:
+    """Turn the errors that a user can mend into click's."""
+    from rmtbn._checks import InvalidArgumentError  # noqa: PLC0415 - loads numpy, which help does without
+
+    try:
+        yield
+    except InvalidArgumentError as error:
+        raise click.UsageError(_line(error)) from None
+    except RuntimeError as error:
+        refused = _refused(error, InvalidArgumentError)
+        raise (click.UsageError(refused) if refused else click.ClickException(_line(error))) from None
+    except OSError as error:
+        if error.errno == errno.EPIPE:  # the reader of our output went away, which click ends quietly
+            raise
+        raise click.ClickException(f"{error.filename}: {error.strerror}" if error.filename else _line(error)) from None
+
+
+def _refused(error: RuntimeError, kind: type[Exception]) -> str | None:
     """Return the message of cells that all failed for an argument of the user's."""
-    name = f"{InvalidArgumentError.__module__}.{InvalidArgumentError.__qualname__}: "
+    name = f"{kind.__module__}.{kind.__qualname__}: "
     errors = [failure.error for failure in getattr(error, "failures", ())]
     return errors[0].removeprefix(name) if errors and all(text.startswith(name) for text in errors) else None
 
 
-@click.group(cls=Studies, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())
+
+
+@click.group(
+    cls=Studies,
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+)
 @click.version_option(__version__, prog_name="rmtbn")
-def main() -> None:
+@click.pass_context
+def main(ctx: click.Context) -> None:
     """Random-matrix analysis of deep networks: how, and at what depth, an initialisation fails."""
+    if ctx.invoked_subcommand is None:
+        click.echo(ctx.get_help())
 
 
 if __name__ == "__main__":

@@ -17,9 +17,13 @@ from rmtbn.data.cifar import cifar10
 from rmtbn.data.digits import digits
 from rmtbn.data.gaussian import gaussian
 from rmtbn.data.labelled import Labelled
+from rmtbn.sweep.engine import Engine, inline
+from rmtbn.sweep.local import local
 from rmtbn.sweep.store import FolderStore, MemoryStore, Store
 
 DTYPES = ("float32", "float64")
+ENGINES = ("inline", "local")
+_ENGINE_HELP = "Compute in this process, or in several."
 PRESETS = ("quick", "default", "paper")
 GAUSSIAN_EXAMPLES, GAUSSIAN_FEATURES = 1000, 128
 
@@ -34,7 +38,7 @@ class Common:
     out: Path
     preset: str
     engine: str
-    workers: int
+    workers: int | None
     as_json: bool
 
     def __post_init__(self) -> None:
@@ -45,8 +49,12 @@ class Common:
         if not available:
             there = ", ".join(["'cpu'", *(f"'cuda:{i}'" for i in range(torch.cuda.device_count()))])
             raise _checks.fail("device", f"a device that is there ({there})", self.device)
-        if self.engine == "inline" and self.workers != 1:
+        if self.engine == "inline" and self.workers not in {None, 1}:
             raise _checks.fail("workers", "1 for the engine 'inline', which computes in this process", self.workers)
+
+    def engine_function(self) -> Engine:
+        """Return the engine that was asked for."""
+        return inline if self.engine == "inline" else local(self.workers)
 
     def store(self, study: str) -> Store:
         """Return where the cells of a study are kept: beside its page, or nowhere if only numbers were asked for."""
@@ -68,8 +76,10 @@ def common(command: Callable[..., None]) -> Callable[..., None]:
         click.option("--device", default="cpu", show_default=True, help="Where to compute: cpu, cuda, cuda:1, ..."),
         click.option("--dtype", type=click.Choice(DTYPES), default="float64", show_default=True, help="Precision."),
         click.option("--out", type=folder, default="reports", show_default=True, help="Folder of the reports."),
-        click.option("--engine", type=click.Choice(["inline"]), default="inline", show_default=True, help="Computes."),
-        click.option("--workers", type=click.IntRange(min=1), default=1, show_default=True, help="For the engine."),
+        click.option("--engine", type=click.Choice(ENGINES), default="inline", show_default=True, help=_ENGINE_HELP),
+        click.option(
+            "--workers", type=click.IntRange(min=1), help="Processes of engine local.  [default: one per core]"
+        ),
         click.option("--json", "as_json", is_flag=True, help="Print numbers on stdout and write nothing."),
     )
     return functools.reduce(lambda wrapped, decorate: decorate(wrapped), reversed(decorators), collected)

@@ -196,7 +196,7 @@ def cells(options: Common, *, data: str) -> tuple[Cell, ...]:
 def command(*, options: Common, data: str) -> None:
     """Find how, and at what depth, each initialisation scheme fails."""
     load(data)
-    records = run(STUDY, cells(options, data=data), store=options.store("schemes"))
+    records = run(STUDY, cells(options, data=data), store=options.store("schemes"), engine=options.engine_function())
     schemes = _schemes_page.Schemes(records, gaussian_sigma_w=GAUSSIAN_SIGMA_W)
     if options.as_json:
         echo_json(_schemes_page.numbers(schemes))

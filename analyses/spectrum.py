@@ -227,7 +227,7 @@ SIZE = click.IntRange(min=1)
 @common
 def command(*, options: Common, png: Path | None, **network: Any) -> None:
     """Measure a network's singular values and lay the law over them."""
-    records = run(STUDY, _cells(options, network), store=options.store("spectrum"))
+    records = run(STUDY, _cells(options, network), store=options.store("spectrum"), engine=options.engine_function())
     measured = Measured(records)
     if png is not None:
         with style("light"):
