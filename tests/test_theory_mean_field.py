@@ -134,11 +134,25 @@ def test_fixed_point_of_any_network_is_where_iteration_ends(activation):
     """The same over a grid of σ_w from 0.3 to 2.5 and σ_b from 0.05 to 1.5; inf where iteration runs away."""
     sigma_w, sigma_b = (a.ravel() for a in np.meshgrid(np.linspace(0.31, 2.47, 5), [0.05, 0.4, 1.5]))
     q = np.ones(sigma_w.size)
-    for _ in range(1500):
+    for _ in range(600):
         q = np.minimum(mean_field.length_map(q, activation, sigma_w=sigma_w, sigma_b=sigma_b), 1e30)
     pairs = zip(sigma_w.tolist(), sigma_b.tolist(), strict=True)
     found = np.array([mean_field.fixed_point(activation, sigma_w=w, sigma_b=b).q for w, b in pairs])
-    np.testing.assert_allclose(q, np.minimum(found, 1e30), rtol=1e-8)
+    np.testing.assert_allclose(q, np.minimum(found, 1e30), rtol=1e-6)
+
+
+@pytest.mark.parametrize(("activation", "weight"), [("gelu", 1.985), ("gelu", 2.0), ("silu", 2.0), ("silu", 2.2)])
+@pytest.mark.parametrize("below", [1e-2, 1e-4, 1e-7])
+def test_fixed_points_about_to_merge_are_found(activation, weight, below):
+    """Just below the σ_b² at which an attracting and a repelling fixed point meet, the attracting one is reached."""
+    q = np.exp(np.linspace(0, 4, 40_001))
+    bias = q - weight * mean_field.phi_second_moment(q, activation)
+    top = np.flatnonzero((bias[1:-1] > bias[:-2]) & (bias[1:-1] > bias[2:]))[0] + 1
+    asked = bias[top] * (1 - below)
+    expected = np.interp(asked, bias[: top + 1], q[: top + 1])
+    found = mean_field.fixed_point(activation, sigma_w=weight**0.5, sigma_b=asked**0.5)
+    assert found.q == pytest.approx(expected, rel=1e-3)
+    assert found.stable
 
 
 def test_relu_has_the_fixed_point_of_an_affine_map():

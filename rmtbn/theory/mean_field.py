@@ -9,9 +9,11 @@ At the fixed point q* of the length map and c* of the correlation map (Schoenhol
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import optimize
 
 from rmtbn import _checks
@@ -54,6 +56,8 @@ __all__ = [
     "log_lengths",
     "phi_second_moment",
 ]
+
+Array = NDArray[np.float64]
 
 # Fixed points are sought between these lengths; beyond them the map is its limit at 0 or at infinity.
 Q_RANGE = (1e-18, 1e15)
@@ -203,12 +207,25 @@ def _attractor(record: Activation, weight: float, bias: float) -> float:
     grid = log_q if start > 0 else log_q * np.log(Q_RANGE[0]) / np.log(Q_RANGE[1])
     q = np.exp(grid)
     relative = ((weight * phi_second_moment(q, record) + bias) / q - 1.0) * np.sign(start)
+    grid, relative = _with_dips(grid, relative, lambda at: drift(at) * math.copysign(1.0, start))
     crossed = np.flatnonzero(relative < -DRIFT_NOISE)
     if crossed.size == 0:
         return float("inf") if start > 0 else 0.0
     before = np.flatnonzero(relative[: crossed[0]] > 0)[-1]
     low, high = sorted((float(grid[before]), float(grid[crossed[0]])))
     return float(np.exp(optimize.brentq(drift, low, high, xtol=1e-15, rtol=1e-15)))
+
+
+def _with_dips(grid: Array, height: Array, function: Callable[[float], float]) -> tuple[Array, Array]:
+    """Add the bottom of each dip of `function`: two fixed points that are about to merge hide between grid points."""
+    middle = height[1:-1]
+    dips = np.flatnonzero((middle <= height[:-2]) & (middle <= height[2:]) & (middle > DRIFT_NOISE)) + 1
+    for dip in dips[::-1]:  # from the far end, so that places before it stay
+        low, high = sorted((float(grid[dip - 1]), float(grid[dip + 1])))
+        bottom = optimize.minimize_scalar(function, bounds=(low, high), method="bounded", options={"xatol": 1e-8})
+        place = dip + int(abs(bottom.x) > abs(grid[dip]))
+        grid, height = np.insert(grid, place, bottom.x), np.insert(height, place, bottom.fun)
+    return grid, height
 
 
 def _correlation_attractor(record: Activation, q: float, sigma_w: float, sigma_b: float) -> tuple[float, float]:
