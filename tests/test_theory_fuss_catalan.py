@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from rmtbn import rng
 from rmtbn._checks import InvalidArgumentError
+from rmtbn.theory.finite_width import ginibre_moments
 from rmtbn.theory.fuss_catalan import FussCatalan, Raney
 
 DEPTHS = (1, 2, 3, 10, 100, 1000)
@@ -232,12 +233,13 @@ def test_products_of_gaussian_matrices_approach_the_law_of_their_depth_and_no_ot
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
-def test_mean_of_lambda_over_networks_is_one_and_its_second_moment_is_depth_plus_one(seed):
-    """E m₁ = 1 exactly; E m₂ = L + 1 + O(1/N), within 4 standard errors over networks plus the known 1/N term."""
-    lam = np.exp(log_spectra(rng.generator(seed, "moments"), depth=2, width=64, networks=64))
-    first, second = lam.mean(axis=1), (lam**2).mean(axis=1)
-    assert abs(first.mean() - 1) < 4 * first.std(ddof=1) / 8
-    assert abs(second.mean() - 3) < 4 * second.std(ddof=1) / 8 + 10 / 64
+def test_moments_of_networks_are_those_of_the_law_and_the_known_correction_in_one_over_n(seed):
+    """E m_1 = 1; E m_2 = L + 1 and the exact excess at N = 64, within 4 standard errors over networks."""
+    lam = np.exp(log_spectra(rng.generator(seed, "moments"), depth=2, width=64, networks=200))
+    exact = ginibre_moments((64, 64, 64))
+    assert 0 < exact.m2 - FussCatalan(depth=2).moment(2) < 5 / 64
+    for samples, expected in ((lam.mean(axis=1), 1.0), ((lam**2).mean(axis=1), exact.m2)):
+        assert abs(samples.mean() - expected) < 4 * samples.std(ddof=1) / math.sqrt(200)
 
 
 def test_raney_with_unit_r_is_fuss_catalan_by_another_route():
