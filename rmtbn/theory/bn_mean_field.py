@@ -25,6 +25,10 @@ Array = NDArray[np.float64]
 Elementwise = Callable[[Array], Array]
 
 PANELS = 24  # of 16 nodes, in both angles; tests hold the rates against the closed forms of ReLU and linear
+# Nodes s of (-1, 1) are moved to s(3 - s²)/2, quadratic at both ends: where a kink enters or leaves the range of the
+# inner angle the outer integrand has a square root of the distance (B even), which is smooth in s.
+NODES = gauss_hermite.NODES * (3 - gauss_hermite.NODES**2) / 2
+WEIGHTS = gauss_hermite.WEIGHTS * 1.5 * (1 - gauss_hermite.NODES**2)
 TAIL = 12.0  # in units of the sphere's width 1/√n
 
 
@@ -83,8 +87,8 @@ def fixed_point(activation: str | Activation, *, batch_size: float) -> FixedPoin
 
 
 def from_quadrature(activation: str | Activation, *, batch_size: int) -> FixedPoint:
-    """Find the fixed point by quadrature on the sphere, for any φ (the general route of `fixed_point`)."""
-    phi, size = find_activation(activation), batch_size
+    """Find the fixed point by quadrature on the sphere, for any φ and B >= 4 (the general route of `fixed_point`)."""
+    phi, size = find_activation(activation), _checks.integer("batch_size", batch_size, at_least=4)
     q = _single(lambda u: phi.phi(u) ** 2, size, phi.kinks)
     c = _pair(phi.phi, size, phi.kinks) / q
     slope = _single(lambda u: phi.dphi(u) ** 2, size, phi.kinks)
@@ -145,7 +149,7 @@ def _angles(cuts: Array, *, power: int) -> tuple[Array, Array]:
     at = np.clip(np.arcsin(np.clip(cuts, -1.0, 1.0)), -half, half)
     edges = np.sort(np.concatenate([edges, at], axis=-1), axis=-1)
     centre, width = (edges[..., 1:] + edges[..., :-1]) / 2, np.diff(edges, axis=-1) / 2
-    nodes = (centre[..., None] + width[..., None] * gauss_hermite.NODES).reshape(*edges.shape[:-1], -1)
+    nodes = (centre[..., None] + width[..., None] * NODES).reshape(*edges.shape[:-1], -1)
     with np.errstate(under="ignore"):
-        weights = (width[..., None] * gauss_hermite.WEIGHTS).reshape(nodes.shape) * np.cos(nodes) ** power
+        weights = (width[..., None] * WEIGHTS).reshape(nodes.shape) * np.cos(nodes) ** power
     return nodes, weights / weights.sum(axis=-1, keepdims=True)

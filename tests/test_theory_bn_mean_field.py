@@ -1,0 +1,188 @@
+"""Mean field of batch normalisation: closed forms against the sphere, printed numbers, and real BN networks."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from cases import ACTIVATION_NAMES, inputs, network
+from golden import EXPLOSION_RATE
+from scipy import special
+
+from rmtbn import rng
+from rmtbn._checks import InvalidArgumentError
+from rmtbn.activations import ACTIVATIONS, leaky_relu
+from rmtbn.measure.gradients import log_gradient_norms
+from rmtbn.theory import bn_mean_field
+
+INFINITE = math.inf
+
+
+@pytest.mark.parametrize(("key", "printed"), EXPLOSION_RATE.items(), ids=str)
+def test_rates_are_those_in_print(key, printed):
+    """λ_G of linear, ReLU and tanh at B = 8, 32, 128, and the limits, to six decimals."""
+    activation, batch_size = key
+    assert printed.agrees(bn_mean_field.fixed_point(activation, batch_size=batch_size).explosion_rate)
+
+
+def test_rate_of_relu_tends_to_pi_over_pi_minus_one():
+    """λ_G → π/(π - 1) ≈ 1.466942 from above, by 0.0136·(128/B) or so."""
+    limit = math.pi / (math.pi - 1)
+    assert bn_mean_field.fixed_point("relu", batch_size=INFINITE).explosion_rate == pytest.approx(limit, rel=1e-13)
+    sizes = np.array([64, 256, 1024, 4096])
+    excess = [bn_mean_field.fixed_point("relu", batch_size=int(size)).explosion_rate - limit for size in sizes]
+    slope, _ = np.polyfit(np.log(sizes), np.log(excess), 1)
+    assert slope == pytest.approx(-1.0, abs=0.03)
+
+
+@pytest.mark.parametrize("batch_size", [4, 5, 8, 17, 100, 1000])
+@pytest.mark.parametrize("activation", ["linear", "relu"])
+def test_closed_forms_are_the_quadrature_on_the_sphere(activation, batch_size):
+    """(B-2)/(B-3) and (B-2+J₀+J₁)/((B-3)(1-J₁)), with c* = -1/(B-1) and J₁: two derivations of one number."""
+    closed = bn_mean_field.fixed_point(activation, batch_size=batch_size)
+    sphere = bn_mean_field.from_quadrature(activation, batch_size=batch_size)
+    for name in ("q", "c", "explosion_rate"):
+        assert getattr(sphere, name) == pytest.approx(getattr(closed, name), rel=1e-13)
+
+
+@pytest.mark.parametrize("batch_size", [4, 6, 11, 64])
+@pytest.mark.parametrize("activation", ACTIVATION_NAMES)
+def test_rates_are_the_gegenbauer_sum(activation, batch_size):
+    """λ_G = Σ l(l+B-3) w_l/((B-3) Σ w_l), w_l = m_l (1 - P_l(c₀)): another form, over φ's Gegenbauer coefficients.
+
+    Cut at 400 terms: exact for smooth φ; for kinked φ the tail of the upper sum is missing, which falls slowly.
+    """
+    weights, degrees = gegenbauer_weights(activation, batch_size, terms=400)
+    rate = np.sum(degrees * (degrees + batch_size - 3) * weights) / ((batch_size - 3) * np.sum(weights))
+    found = bn_mean_field.fixed_point(activation, batch_size=batch_size).explosion_rate
+    kinked = bool(ACTIVATIONS[activation].kinks)
+    assert rate == pytest.approx(found, rel=0.05 if kinked else 1e-8)
+    assert not kinked or rate < found * (1 + 1e-12)
+
+
+def gegenbauer_weights(activation, batch_size, *, terms):
+    """w_l = m_l (1 - P_l(c₀)): m_l is the mass of degree l of φ(√n t) under the density of one coordinate t."""
+    n = batch_size - 1
+    t, gauss = special.roots_jacobi(4000, (n - 3) / 2, (n - 3) / 2)
+    gauss = gauss / gauss.sum()
+    values = ACTIVATIONS[activation].phi(math.sqrt(n) * t)
+    previous, current, before, here = np.zeros_like(t), np.ones_like(t), 0.0, 1.0  # P_l with P_l(1) = 1, at t and c₀
+    c0, found = -1 / n, []
+    for degree in range(terms):
+        mass = np.sum(gauss * values * current) ** 2 / np.sum(gauss * current**2)
+        found.append(mass * (1 - here))
+        factor, rest = (2 * degree + n - 2) / (degree + n - 2), degree / (degree + n - 2)
+        previous, current = current, factor * t * current - rest * previous
+        before, here = here, factor * c0 * here - rest * before
+    return np.array(found), np.arange(terms)
+
+
+@pytest.mark.parametrize("activation", ["linear", "relu", "tanh", "gelu", "hard_tanh", "selu"])
+@pytest.mark.parametrize("batch_size", [6, 16])
+def test_fixed_point_is_the_mean_over_the_sphere(activation, batch_size):
+    """q* = E φ(u₁)², q*c* = E φ(u₁)φ(u₂), u = √B × a uniform direction orthogonal to 1: 200,000 draws, 4 s.e."""
+    found = bn_mean_field.fixed_point(activation, batch_size=batch_size)
+    draws = rng.generator(1, "sphere", activation, batch_size).standard_normal((200_000, batch_size))
+    draws -= draws.mean(axis=1, keepdims=True)
+    values = ACTIVATIONS[activation].phi(draws / np.sqrt(np.mean(draws**2, axis=1, keepdims=True)))
+    square = np.mean(values**2, axis=1)
+    pairs = (values.sum(axis=1) ** 2 - batch_size * square) / (batch_size * (batch_size - 1))
+    for drawn, expected in ((square, found.q), (pairs, found.q * found.c)):
+        assert drawn.mean() == pytest.approx(expected, abs=4 * drawn.std() / math.sqrt(len(drawn)) + 1e-12)
+
+
+@pytest.mark.parametrize("activation", ACTIVATION_NAMES)
+def test_large_batches_tend_to_independent_examples(activation):
+    """λ_G → E φ′²/Var φ, q* → E φ², c* → (E φ)²/E φ²; all with corrections of order 1/B."""
+    limit = bn_mean_field.fixed_point(activation, batch_size=INFINITE)
+    for name in ("q", "c", "explosion_rate"):
+        gaps = [
+            getattr(bn_mean_field.fixed_point(activation, batch_size=size), name) - getattr(limit, name)
+            for size in (1000, 2000)
+        ]
+        assert abs(gaps[0]) < 0.01
+        assert gaps[1] == pytest.approx(gaps[0] / 2, rel=0.02, abs=1e-11)
+
+
+@pytest.mark.parametrize("batch_size", [4, 6, 32, INFINITE])
+def test_affine_activations_explode_least(batch_size):
+    """λ_G >= (B-2)/(B-3), reached by linear φ only; it falls as a leaky ReLU becomes linear."""
+    least = bn_mean_field.fixed_point("linear", batch_size=batch_size).explosion_rate
+    assert least == pytest.approx(1.0 if batch_size == INFINITE else (batch_size - 2) / (batch_size - 3), rel=1e-13)
+    for activation in set(ACTIVATION_NAMES) - {"linear"}:
+        assert bn_mean_field.fixed_point(activation, batch_size=batch_size).explosion_rate > least * (1 + 1e-6)
+    rates = [
+        bn_mean_field.fixed_point(leaky_relu(a), batch_size=batch_size).explosion_rate for a in (0, 0.3, 0.6, 0.9, 1)
+    ]
+    assert (np.diff(rates) < 0).all()
+    assert rates[-1] == pytest.approx(least, rel=1e-10)
+    relu = bn_mean_field.fixed_point("relu", batch_size=batch_size).explosion_rate
+    assert rates[0] == pytest.approx(relu, rel=1e-10)
+
+
+@pytest.mark.parametrize("activation", ["linear", "relu", "tanh"])
+@pytest.mark.parametrize("batch_size", [8, 32])
+def test_batch_covariance_of_networks_is_the_fixed_point(activation, batch_size):
+    """Mean squares and products of x^l over 12 BN networks of N = 512 are q* and q*c* within 3 standard errors."""
+    found = bn_mean_field.fixed_point(activation, batch_size=batch_size)
+    measured = []
+    for seed in range(12):
+        module = bn_network(activation, depth=4, width=512, seed=seed)
+        with torch.no_grad():
+            x = module(inputs(batch_size, 512, seed=seed)).numpy()
+        total = np.mean(x.sum(axis=0) ** 2)
+        square = np.mean(x**2)
+        measured.append((square, (total - batch_size * square) / (batch_size * (batch_size - 1))))
+    mean, error = np.mean(measured, axis=0), np.std(measured, axis=0, ddof=1) / math.sqrt(12)
+    assert (np.abs(mean - [found.q, found.q * found.c]) < 3 * error + 1e-9).all()
+    assert error.max() < 0.005
+
+
+@pytest.mark.parametrize("activation", ["linear", "relu", "tanh"])
+@pytest.mark.parametrize("batch_size", [16, 32])
+def test_gradients_of_networks_grow_at_the_predicted_rate(activation, batch_size):
+    """Mean ratio of ‖∂ℓ/∂h‖² between layers of BN networks (N = 256, both ends dropped) is λ_G within 3 s.e."""
+    rates = np.array([measured_rate(activation, batch_size=batch_size, seed=seed) for seed in range(24)])
+    predicted = bn_mean_field.fixed_point(activation, batch_size=batch_size).explosion_rate
+    error = rates.std(ddof=1) / math.sqrt(rates.size)
+    assert rates.mean() == pytest.approx(predicted, abs=3 * error)
+    assert error < 0.01 * predicted
+
+
+def measured_rate(activation, *, batch_size, seed, depth=10, width=256):
+    """Mean of ‖∂ℓ/∂h^{l-1}‖²/‖∂ℓ/∂h^l‖² over the inner layers, for a random linear loss."""
+    module, x = bn_network(activation, depth=depth, width=width, seed=seed), inputs(batch_size, width, seed=seed)
+    direction = inputs(batch_size, width, seed=1000 + seed)
+    logs = log_gradient_norms(module, x, lambda y: (y * direction).sum())
+    return float(np.mean(np.exp(-np.diff(logs))[2:-2]))
+
+
+def bn_network(activation, *, depth, width, seed):
+    """A BN network in train mode whose ε is far below its variances, as in the theory."""
+    module = network(activation=activation, norm="batch", scheme="he_normal", depth=depth, width=width, seed=seed)
+    for layer in module:
+        if isinstance(layer, torch.nn.BatchNorm1d):
+            layer.eps = 1e-12
+    return module
+
+
+@pytest.mark.parametrize("find", [bn_mean_field.fixed_point, bn_mean_field.from_quadrature])
+@pytest.mark.parametrize("batch_size", [3, 2, 1, 0, -5])
+def test_batches_without_a_rate_are_refused(find, batch_size):
+    """At B = 3 the rate diverges, at B = 2 the gradient vanishes: B >= 4."""
+    with pytest.raises(InvalidArgumentError, match=f"`batch_size` must be an integer >= 4; got {batch_size}"):
+        find("relu", batch_size=batch_size)
+
+
+@pytest.mark.parametrize("batch_size", [8.5, math.nan, -math.inf, True])
+def test_sizes_that_are_no_integers_are_refused(batch_size):
+    """B is an integer or infinity; 8.0 is an integer."""
+    with pytest.raises(InvalidArgumentError, match="`batch_size` must be an integer >= 4; got "):
+        bn_mean_field.fixed_point("relu", batch_size=batch_size)
+    assert bn_mean_field.fixed_point("relu", batch_size=8.0) == bn_mean_field.fixed_point("relu", batch_size=8)
+
+
+def test_unknown_activations_are_refused():
+    """The message lists what there is."""
+    with pytest.raises(InvalidArgumentError, match=r"`activation` must be one of 'linear', .*; got 'Relu'"):
+        bn_mean_field.fixed_point("Relu", batch_size=8)
