@@ -1,0 +1,74 @@
+"""What must hold of a network and its input before its Jacobian is measured, and the layers it is made of."""
+
+import torch
+from torch import Tensor, nn
+from torch.func import jvp
+
+from rmtbn import _checks
+
+
+def layers(module: nn.Module, prefix: str = "") -> list[tuple[str, nn.Module]]:
+    """Flatten sequential containers, nested ones too, into (dotted name, layer) in the order of the forward pass.
+
+    A module that is no `Sequential`, or one with hooks or a forward of its own, is one layer, named "" at the top.
+    """
+    plain = type(module).forward is nn.Sequential.forward and not (module._forward_hooks or module._forward_pre_hooks)
+    if not plain or not list(module.children()):
+        return [(prefix.removesuffix("."), module)]
+    # not `named_children`, which leaves out the second use of a layer that is used twice
+    children = [(name, child) for name, child in module._modules.items() if child is not None]
+    return [found for name, child in children for found in layers(child, f"{prefix}{name}.")]
+
+
+def check_input(module: nn.Module, x: Tensor) -> None:
+    """Refuse inputs that are no finite floating-point batch of the module's dtype and device.
+
+    Raises
+    ------
+    InvalidArgumentError
+        Naming what is wrong with `x`.
+    """
+    _checks.instance("x", x, Tensor, "a tensor")
+    if not x.is_floating_point():
+        raise _checks.fail("x", "of a floating-point dtype", x.dtype)
+    if x.ndim < 2 or x.numel() == 0:
+        raise _checks.fail("x", "a non-empty batch (B, ...features)", tuple(x.shape))
+    if not bool(torch.isfinite(x).all()):
+        raise _checks.fail("x", "finite", "inf or nan")
+    for parameter in module.parameters():
+        if parameter.is_floating_point() and (parameter.dtype, parameter.device) != (x.dtype, x.device):
+            rule = f"of the module's dtype and device ({parameter.dtype}, {parameter.device})"
+            raise _checks.fail("x", rule, (x.dtype, x.device))
+
+
+def check_output(module: nn.Module, x: Tensor) -> None:
+    """Refuse a module that does not map batch to batch, is not finite at x or gives another answer the second time.
+
+    Raises
+    ------
+    InvalidArgumentError
+        Naming the module, or `x` where it holds too few examples for batch statistics.
+    """
+    try:
+        output = module(x)
+    except ValueError as error:
+        if "more than 1 value per channel" in str(error):
+            rule = "at least 2 examples where batch normalisation uses batch statistics"
+            raise _checks.fail("x", rule, len(x)) from None
+        raise
+    if not isinstance(output, Tensor) or output.ndim < 2 or output.shape[0] != x.shape[0]:
+        found = tuple(output.shape) if isinstance(output, Tensor) else type(output)
+        raise _checks.fail("module", f"a map from a batch of {len(x)} to a tensor of as many rows", found)
+    if not bool(torch.isfinite(output).all()):
+        raise _checks.fail("module", "finite at x", "inf or nan in its output")
+    if not torch.allclose(module(x), output, rtol=torch.finfo(x.dtype).eps ** 0.5):
+        raise _checks.fail("module", "deterministic (put dropout in eval mode)", "another output for the same x")
+
+
+def couples(module: nn.Module, x: Tensor) -> bool:
+    """Tell whether a tangent in the first example reaches the output of another."""
+    if x.shape[0] == 1:
+        return False
+    tangent = torch.zeros_like(x)
+    tangent[0] = torch.randn(x[0].shape, dtype=x.dtype, generator=torch.Generator().manual_seed(0)).to(x.device)
+    return bool((jvp(module, (x,), (tangent,))[1][1:] != 0).any())
