@@ -16,11 +16,11 @@ from numpy.typing import ArrayLike, NDArray
 
 from rmtbn import _checks
 from rmtbn.result import SpectralMeasure
-from rmtbn.theory import free_chain
+from rmtbn.theory import branch_bulk, free_chain
 from rmtbn.theory.free_chain import Placed
 from rmtbn.theory.free_factors import Factor
 from rmtbn.theory.free_series import moments_of_log_series
-from rmtbn.theory.spectral_bulk import BranchBulk, Bulk
+from rmtbn.theory.spectral_bulk import Bulk
 from rmtbn.theory.spectral_curve import SpectralCurve
 
 Array = NDArray[np.float64]
@@ -35,13 +35,13 @@ class FreeProductLaw(SpectralMeasure):
     curve
         Its spectral curve.
     bulk
-        Its absolutely continuous part, if there is one.
+        The intervals on which it has a density, ascending.
     log_atoms
         Its atoms but for zero, ((ln λ, mass), ...), ascending.
     """
 
     curve: SpectralCurve
-    bulk: Bulk | None
+    bulk: tuple[Bulk, ...]
     log_atoms: tuple[tuple[float, float], ...]
 
     @property
@@ -52,50 +52,45 @@ class FreeProductLaw(SpectralMeasure):
     @property
     def atoms(self) -> tuple[tuple[float, float], ...]:
         """Zero first, if it is one."""
-        zero = ((0.0, 1.0 - self.curve.rank),) if self.curve.rank < 1 else ()
+        zero = ((0.0, self._zero_mass),) if self._zero_mass > 0 else ()
         return (*zero, *((_exp(x), mass) for x, mass in self.log_atoms))
 
     @property
     def log_bulk(self) -> tuple[float, float] | None:
-        """Edges of the bulk in ln λ, -inf where the density reaches λ = 0; None where the law is atoms only."""
-        return None if self.bulk is None else (self.bulk.chart.low, self.bulk.chart.high)
+        """Outer edges of the bulk in ln λ, -inf where the density reaches λ = 0; None where the law is atoms only."""
+        return (self.bulk[0].chart.low, self.bulk[-1].chart.high) if self.bulk else None
 
     def log_pdf_log(self, log_lam: ArrayLike) -> Array:
         """Log density of log λ, ln(-Im M/π)."""
         x = _checks.array("log_lam", log_lam)
-        inside, density, _ = self._inside(x)
-        log_density = np.full(x.shape, -np.inf)
-        with np.errstate(divide="ignore"):
-            log_density[inside] = np.log(density)
-        return log_density
+        density = np.zeros(x.shape)
+        for part in self.bulk:
+            inside = (x > part.chart.low) & (x < part.chart.high)
+            density[inside] = part.at(x[inside])[0]
+        return np.log(density, where=density > 0, out=np.full(x.shape, -np.inf))
 
     def cdf_log(self, log_lam: ArrayLike) -> Array:
         """P(log λ' <= log_lam): 1 - Im E ln(z - λ)/π inside the bulk, masses outside it."""
         x = _checks.array("log_lam", log_lam)
-        inside, _, within = self._inside(x)
-        total = np.full(x.shape, 1.0 - self.curve.rank)
-        for place, mass in self.log_atoms:
-            total += mass * (x >= place)
-        if self.log_bulk is not None:
-            total[x >= self.log_bulk[1]] += self.curve.rank - sum(mass for _, mass in self.log_atoms)
-        total[inside] = within
+        total = np.full(x.shape, self._zero_mass)
+        for _, high, mass, _ in self._pieces:
+            total += mass * (x >= high)
+        for part in self.bulk:
+            inside = (x > part.chart.low) & (x < part.chart.high)
+            total[inside] = part.at(x[inside])[1]
         return np.asarray(np.clip(total, 0.0, 1.0))
 
     def log_ppf(self, p: ArrayLike) -> Array:
         """Quantiles of log λ: an atom where p falls into its jump, else by inversion in the bulk."""
         p = _checks.array("p", p, at_least=0.0, at_most=1.0)
-        lowest = min([x for x, _ in self.log_atoms] + ([] if self.log_bulk is None else [self.log_bulk[0]]))
-        quantile = np.full(p.shape, -np.inf if self.curve.rank < 1 else lowest)
-        rest = p > max(0.0, 1.0 - self.curve.rank)
-        for place, mass in self.log_atoms:
-            top = float(self.cdf_log(place))
-            quantile[rest & (p > top - mass)] = place
-            rest &= (p <= top - mass) | (p > top)
-        if self.bulk is not None:
-            high = self.bulk.chart.high
-            end = rest & (p >= 1.0 - sum(mass for place, mass in self.log_atoms if place > high))
-            quantile[end] = high
-            quantile[rest & ~end] = self.bulk.quantiles(p[rest & ~end])
+        quantile = np.full(p.shape, -np.inf if self._zero_mass > 0 else self._pieces[0][0])
+        below = self._zero_mass
+        for _, high, mass, part in self._pieces:
+            quantile[p > max(below, 0.0)] = high
+            inside = (p > below) & (p < below + mass)
+            if part is not None and inside.any():
+                quantile[inside] = part.quantiles(p[inside])
+            below += mass
         return quantile
 
     def moment(self, k: int) -> float:
@@ -109,17 +104,20 @@ class FreeProductLaw(SpectralMeasure):
     def log_moment(self, k: int = 1) -> float:
         """E (ln λ)^k, by the midpoint rule in the bulk; -inf or inf where there is an atom at 0."""
         k = _checks.integer("k", k, at_least=1)
-        if self.curve.rank < 1:
+        if self._zero_mass > 0:
             return math.inf * (-1) ** k
-        of_atoms = sum(mass * place**k for place, mass in self.log_atoms)
-        return of_atoms + (0.0 if self.bulk is None else self.bulk.mean(lambda w: w**k))
+        return sum(mass * x**k for x, mass in self.log_atoms) + sum(part.mean(lambda w: w**k) for part in self.bulk)
 
-    def _inside(self, x: Array) -> tuple[NDArray[np.bool_], Array, Array]:
-        """Which log λ are inside the bulk, and the density and the distribution function there."""
-        if self.bulk is None:
-            return np.zeros(x.shape, dtype=bool), np.empty(0), np.empty(0)
-        inside = (x > self.bulk.chart.low) & (x < self.bulk.chart.high)
-        return inside, *self.bulk.at(x[inside])
+    @property
+    def _zero_mass(self) -> float:
+        return 1.0 - self.curve.rank
+
+    @property
+    def _pieces(self) -> list[tuple[float, float, float, Bulk | None]]:
+        """Intervals and the atoms outside them as (low, high, mass, interval), ascending."""
+        parts = [(part.chart.low, part.chart.high, part.mass, part) for part in self.bulk]
+        outside = [(x, x, mass, None) for x, mass in self.log_atoms if not any(a < x < b for a, b, _, _ in parts)]
+        return sorted([*parts, *outside], key=lambda piece: piece[:2])
 
 
 def free_product_law(factors: Sequence[Factor]) -> FreeProductLaw:
@@ -145,11 +143,12 @@ def free_product_law(factors: Sequence[Factor]) -> FreeProductLaw:
 
 def parts(
     chain: Sequence[Placed], *, start: float
-) -> tuple[SpectralCurve, Bulk | None, tuple[tuple[float, float], ...]]:
+) -> tuple[SpectralCurve, tuple[Bulk, ...], tuple[tuple[float, float], ...]]:
     """Compute the curve, the bulk and the atoms of a chain of factors from a space of dimension `start`."""
     curve = free_chain.spectral_curve(chain, start=start)
-    bulk = None if curve.is_one_point else BranchBulk.of(curve)
-    return curve, bulk, free_chain.log_atoms(chain, start=start)
+    log_atoms = free_chain.log_atoms(chain, start=start)
+    bare = curve.is_one_point or (curve.is_one_factor and len(log_atoms) == curve.factors[0].law.log_points.size)
+    return curve, () if bare else branch_bulk.intervals(curve, log_atoms), log_atoms
 
 
 def _exp(x: float) -> float:

@@ -18,7 +18,9 @@ from rmtbn.theory.spectral_curve import SpectralCurve
 Array = NDArray[np.float64]
 Complex = NDArray[np.complex128]
 
-LARGEST_CHANGE = 0.6  # of the slope over one step: half the distance to a square-root singularity changes it by 0.41
+# How far a step may miss its tangent, relative to its length. With f univalent in a disc of radius R, a step of ρR misses
+# by at most 1/(1 - ρ)² - 1 (Koebe); onto the tip of a slit it misses by 1/2; onto another sheet at a branch point by 1.
+LARGEST_MISS = 0.55
 MAX_STEPS = 400
 MAX_ITERATIONS = 12
 ROUNDING = 4e-15
@@ -90,7 +92,7 @@ class _Solution:
             shift = residual.mismatch / residual.mismatch_slope
             du = (w - residual.log_z + curve.counts @ shift) / slope
             u, v = u + du, v + pull * du - shift
-            last, size = size, np.abs(du) / (1 + np.abs(u))
+            last, size = size, np.abs(du) / np.maximum(1 + np.abs(u), (1 + np.abs(w)) / np.abs(slope))
             converged |= (size < ROUNDING) | ((size < 1e-9) & (size > last / 2))
             if np.all(converged | ~np.isfinite(size)):
                 break
@@ -130,11 +132,12 @@ def follow(curve: SpectralCurve, target: Array, *, chart: Chart, anchors: Points
         next_eta = chart.coordinate(next_w)
         guess = rate[index] * (next_eta - eta[index])
         found = _Solution.at(curve, u[index] + guess, v[:, index] + pull[:, index] * guess, w=next_w)
-        next_rate = chart.slope(next_eta) / found.slope
-        accepted = found.converged & _in_strip(found.u) & (np.abs(next_rate / rate[index] - 1) < LARGEST_CHANGE)
+        near = np.abs(found.u - u[index] - guess) <= LARGEST_MISS * np.abs(guess)
+        accepted = found.converged & _in_strip(found.u) & near
         moved = index[accepted]
         u[moved], v[:, moved], pull[:, moved] = found.u[accepted], found.v[:, accepted], found.pull[:, accepted]
-        w[moved], eta[moved], rate[moved] = next_w[accepted], next_eta[accepted], next_rate[accepted]
+        w[moved], eta[moved] = next_w[accepted], next_eta[accepted]
+        rate[moved] = (chart.slope(next_eta) / found.slope)[accepted]
         step[index] = np.where(accepted, np.minimum(2 * step[index], 1), step[index] / 2)
     lost = target[w != end]
     raise ConvergenceError(f"no physical branch found at ln λ = {lost[:5]} ({lost.size} of {target.size} points)")

@@ -109,6 +109,11 @@ class SpectralCurve:
         """Whether z = const/s: the product is one atom and what is at zero."""
         return not self.factors and not self.terms and self.gammas.size == 0 and self.fall == 0
 
+    @property
+    def is_one_factor(self) -> bool:
+        """Whether z = ζ: the product is one factor given by points and nothing else."""
+        return len(self.factors) == 1 and self.counts[0] == 1 and not self.terms and self.poles.size == 0
+
     def series(self, order: int) -> Array:
         """Compute the coefficients of M^1 ... M^order in ln(M z)."""
         j = np.arange(1, order + 1)

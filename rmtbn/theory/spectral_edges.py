@@ -20,6 +20,7 @@ Complex = NDArray[np.complex128]
 
 AT_ATOM = 1e-7  # |u| below which M counts as infinite; ln z at a critical point errs by its square
 FAR = 30.0  # u that counts as infinite where λ -> 0
+_SECANTS = 60
 _LOGITS = np.linspace(-36, 36, 145)
 _ANCHORS = np.concatenate([np.arange(-30, -8, 2.0), np.arange(-8, 8, 0.5), np.arange(8, 42, 2.0)])
 
@@ -39,6 +40,32 @@ def edges(curve: SpectralCurve) -> tuple[float, float]:
         If there is no critical point.
     """
     return _lower_edge(curve), _upper_edge(curve)
+
+
+def gap_edge(curve: SpectralCurve, points: Points) -> float:
+    """Compute ln λ at the critical point next to two points of a gap, by the secant method on d ln z/du."""
+    sheet = 1j * np.where(points.u.imag < -np.pi / 2, -np.pi, 0.0)
+    u, v = points.u.real + sheet, points.v.real + 1j * np.where(points.v.imag > np.pi / 2, np.pi, 0.0)
+    for _ in range(_SECANTS):
+        v = _on_curve(curve, u, v)
+        residual = curve.residual(u, v)
+        slope, pull = curve.total_slope(residual)
+        step = -slope[0] * (u[0] - u[1]) / (slope[0] - slope[1])
+        if abs(step) < 1e-13 * (1 + abs(u[0])):
+            return float(residual.log_z[0].real)
+        u, v = np.array([u[0] + step, u[0]]), np.stack([v[:, 0] + pull[:, 0] * step, v[:, 0]], axis=1)
+    raise ConvergenceError(f"no edge of a gap found near ln λ = {points.w[0].real}")
+
+
+def _on_curve(curve: SpectralCurve, u: Complex, v: Complex) -> Complex:
+    """Solve the equations of the factors at given u."""
+    for _ in range(_SECANTS):
+        residual = curve.residual(u, v)
+        step = residual.mismatch / residual.mismatch_slope
+        v = v - step
+        if np.all(np.abs(step) < 1e-14 * (1 + np.abs(v))):
+            break
+    return v
 
 
 def _upper_edge(curve: SpectralCurve) -> float:
@@ -69,14 +96,20 @@ def _first_critical(curve: SpectralCurve, u: Array, *, below: bool) -> float:
     points = _real_points(curve, u.astype(np.complex128), below=below)
     slope = curve.total_slope(curve.residual(points.u, points.v))[0].real
     rising = np.flatnonzero(slope >= 0)
+    at_atom = rising.size == 0 and abs(u[-1]) < 2 * AT_ATOM and abs(slope[-1]) < 1e-5
+    if at_atom or (rising.size and rising[0] and u[rising[0] - 1] < 0 < u[rising[0]]):
+        return _at_atom(curve, below=below)
     if rising.size == 0 or rising[0] == 0:
         raise ConvergenceError(f"no edge found between u = {u[0]} and u = {u[-1]}")
     low, high = sorted((u[rising[0] - 1], u[rising[0]]))
-    if low < 0 < high:  # the edge is where an atom has just lost its mass: extrapolate to it
-        near, far = _real_points(curve, np.array([AT_ATOM, 2 * AT_ATOM], dtype=np.complex128), below=below).w.real
-        return float((4 * near - far) / 3)
     critical = optimize.brentq(lambda x: _slope(curve, x, below=below), low, high, xtol=1e-14, rtol=1e-14)
     return float(_real_points(curve, np.array([critical + 0j]), below=below).w[0].real)
+
+
+def _at_atom(curve: SpectralCurve, *, below: bool) -> float:
+    """Extrapolate to u = 0, where an atom has just lost its mass: ln z is even there but for higher terms."""
+    near, far = _real_points(curve, np.array([AT_ATOM, 2 * AT_ATOM], dtype=np.complex128), below=below).w.real
+    return float((4 * near - far) / 3)
 
 
 def _slope(curve: SpectralCurve, u: float, *, below: bool) -> float:

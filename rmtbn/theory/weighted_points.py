@@ -63,16 +63,19 @@ class WeightedPoints:
     def log_ratio(self, v: Complex) -> tuple[Complex, Complex]:
         """Compute ln t and its slope in v = ln ζ, 0 <= Im v <= π, shape (n,); Im ln t is in [-π, 0]."""
         m, rest, slope = self._sums(v)
-        return _log_below(m) - _log_below(rest), -slope * self.mass / (m * rest)
+        small = self.mass / m  # t = 1/(1 + p/M): near an atom M is large and ln t small
+        near = np.abs(small) < 0.5
+        log_t = np.where(near, -_log_one_plus(np.where(near, small, 0)), _log_below(m) - _log_below(rest))
+        return log_t, -slope * small / rest
 
     def _sums(self, v: Complex) -> tuple[Complex, Complex, Complex]:
         """M, p + M and Σ w K(1 + K), K = d/(ζ - d) = (e^{-iα} - e^x)/(2(cosh x - cos α)), x = ln d - Re v, α = Im v."""
-        root = np.exp(np.clip(self.log_points - v.real[:, None], -_FARTHEST, _FARTHEST) / 2)
-        inverse = 1.0 / root
-        alpha = v.imag[:, None]
-        cosine = np.cos(alpha)
-        share = 1.0 / ((root - inverse) ** 2 + 4 * np.sin(alpha / 2) ** 2)
-        first, second, imaginary = (cosine - root**2) * share, (inverse**2 - cosine) * share, -np.sin(alpha) * share
+        x = np.clip(self.log_points - v.real[:, None], -_FARTHEST, _FARTHEST)
+        turn = 2 * np.sin(v.imag[:, None] / 2) ** 2  # 1 - cos α
+        rise = np.expm1(x)  # e^x - 1, and 1 - e^-x: no cancellation next to a point
+        fall = rise / np.exp(x)
+        share = 1.0 / (rise * fall + 2 * turn)
+        first, second, imaginary = -(rise + turn) * share, (turn - fall) * share, -np.sin(v.imag[:, None]) * share
         w = self.weights
         shared = 1j * (imaginary @ w)
         slope = (first * second - imaginary**2) @ w + 1j * ((imaginary * (first + second)) @ w)
@@ -112,6 +115,11 @@ class WeightedPoints:
             if np.all(np.abs(v - last) <= 1e-15 * (1 + np.abs(v))):
                 break
         return np.asarray(v + angle)
+
+
+def _log_one_plus(z: Complex) -> Complex:
+    """Principal ln(1 + z) for |z| < 1/2, relatively accurate."""
+    return np.asarray(0.5 * np.log1p(z.real * (2 + z.real) + z.imag**2) + 1j * np.arctan2(z.imag, 1 + z.real))
 
 
 def _log_below(m: Complex) -> Complex:

@@ -1,0 +1,121 @@
+"""The bulk of a free product by the physical branch of its spectral curve, one interval after another.
+
+The density of ln λ is -Im M/π and the distribution function 1 - Im E ln(z - λ)/π, both at the point of the branch
+above λ. The outer edges are critical points; a gap inside shows as a stretch without density, and its edges are found
+by bisection.
+"""
+
+import math
+from dataclasses import dataclass, replace
+from typing import final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rmtbn.theory.spectral_branch import Chart, Points, follow
+from rmtbn.theory.spectral_bulk import Bulk
+from rmtbn.theory.spectral_curve import SpectralCurve
+from rmtbn.theory.spectral_edges import anchors, edges, gap_edge
+
+Array = NDArray[np.float64]
+
+NEAREST = 1e-13  # distance of ln λ to an edge, relative, below which a point counts as on it
+NO_DENSITY = 1e-9  # below this a density is rounding
+_GRID = 400  # points on which gaps are looked for
+_SPLIT = 33  # points of one round of the search for a gap's edges
+_ROUNDS = 3
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class BranchBulk(Bulk):
+    """An interval of the bulk of a free product.
+
+    Parameters
+    ----------
+    curve
+        The spectral curve.
+    interval
+        The edges and their chart.
+    anchors
+        Points on z < 0 from which paths start.
+    start, content
+        Mass up to the interval, and in it.
+    """
+
+    curve: SpectralCurve
+    interval: Chart
+    anchors: Points
+    start: float
+    content: float
+
+    @property
+    def chart(self) -> Chart:
+        """The edges, and the variable that is regular there."""
+        return self.interval
+
+    @property
+    def below(self) -> float:
+        """Mass up to the lower edge."""
+        return self.start
+
+    @property
+    def mass(self) -> float:
+        """Mass of the interval."""
+        return self.content
+
+    def at(self, w: Array) -> tuple[Array, Array]:
+        """Density of ln λ and P(ln λ' <= w), by the branch above w; what is next to an edge is moved off it."""
+        low, high = self.interval.low, self.interval.high
+        w = np.minimum(w, high - NEAREST * max(1.0, abs(high)))
+        if math.isfinite(low):
+            w = np.maximum(w, low + NEAREST * max(1.0, abs(low)))
+        points = follow(self.curve, w, chart=self.interval, anchors=self.anchors)
+        density = np.maximum(self.curve.density(points.u), 0.0)
+        return density, 1.0 - self.curve.upper_tail(points.u, points.v)
+
+
+def intervals(curve: SpectralCurve, log_atoms: tuple[tuple[float, float], ...]) -> tuple[BranchBulk, ...]:
+    """Find the intervals of the bulk, ascending, with their masses."""
+    low, high = edges(curve)
+    before, after = 1.0 - curve.rank + _mass(log_atoms, low), 1.0 - _mass(log_atoms, math.inf) + _mass(log_atoms, high)
+    whole = BranchBulk(
+        curve=curve, interval=Chart(low=low, high=high), anchors=anchors(curve), start=before, content=after - before
+    )
+    if not any(len(factor.law.atoms) > 1 for factor in curve.factors):
+        return (whole,)
+    gaps = _gaps(whole)
+    cdf = whole.at(np.array([(bottom + top) / 2 for bottom, top in gaps]))[1]
+    crossed = [_mass(log_atoms, top) - _mass(log_atoms, (bottom + top) / 2) for bottom, top in gaps]
+    lows, highs = [low, *(top for _, top in gaps)], [*(bottom for bottom, _ in gaps), high]
+    starts, ends = [before, *(cdf + crossed)], [*cdf, after]
+    return tuple(
+        replace(whole, interval=Chart(low=a, high=b), start=float(start), content=float(end - start))
+        for a, b, start, end in zip(lows, highs, starts, ends, strict=True)
+    )
+
+
+def _mass(log_atoms: tuple[tuple[float, float], ...], w: float) -> float:
+    return sum(mass for x, mass in log_atoms if x <= w)
+
+
+def _gaps(whole: BranchBulk) -> list[tuple[float, float]]:
+    """Find the stretches inside the bulk without density, ascending."""
+    w = whole.chart.place(whole.reach() * (np.arange(_GRID) + 0.5) / _GRID)[::-1]
+    empty = whole.at(w)[0] < NO_DENSITY
+    first, last = np.flatnonzero(~empty)[[0, -1]]
+    turns = [i for i in range(first, last) if empty[i] != empty[i + 1]]
+    ends = [_turn(whole, w[i], w[i + 1]) for i in turns]
+    return list(zip(ends[::2], ends[1::2], strict=True))
+
+
+def _turn(whole: BranchBulk, low: float, high: float) -> float:
+    """Narrow down where the density starts or stops; the edge is the critical point next to the points of the gap."""
+    for _ in range(_ROUNDS):
+        w = np.linspace(low, high, _SPLIT)
+        empty = whole.at(w)[0] < NO_DENSITY
+        turn = int(np.flatnonzero(empty != empty[0])[0])
+        low, high = float(w[turn - 1]), float(w[turn])
+    inner, outer = (high, 2 * high - low) if empty[-1] else (low, 2 * low - high)
+    points = follow(whole.curve, np.array([inner, outer]), chart=whole.interval, anchors=whole.anchors)
+    return gap_edge(whole.curve, points)
