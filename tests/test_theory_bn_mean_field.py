@@ -121,21 +121,38 @@ def test_affine_activations_explode_least(batch_size):
 
 
 @pytest.mark.parametrize("activation", ["linear", "relu", "tanh"])
-@pytest.mark.parametrize("batch_size", [8, 32])
+@pytest.mark.parametrize("batch_size", [4, 8])
 def test_batch_covariance_of_networks_is_the_fixed_point(activation, batch_size):
     """Mean squares and products of x^l over 12 BN networks of N = 512 are q* and q*c* within 3 standard errors."""
+    deviation, error = covariance_deviation(activation, batch_size=batch_size, width=512, networks=12)
+    assert (np.abs(deviation) < 3 * error + 1e-9).all()
+    assert error.max() < 0.005
+
+
+def test_finite_width_shifts_the_batch_covariance_by_one_over_width():
+    """E x₁x₂ - q*c* of ReLU at B = 32 falls as 1/N: log–log slope -1 ± 0.25 over N = 64 … 256; q* has no such shift."""
+    widths = np.array([64, 128, 256])
+    found = [covariance_deviation("relu", batch_size=32, width=int(n), networks=12_800 // int(n)) for n in widths]
+    deviation, error = np.array(found).transpose(1, 0, 2)
+    assert (np.abs(deviation[:, 0]) < 4 * error[:, 0]).all()
+    relative = error[:, 1] / np.abs(deviation[:, 1])
+    slope, _ = np.polyfit(np.log(widths), np.log(np.abs(deviation[:, 1])), 1, w=1 / relative)
+    assert slope == pytest.approx(-1.0, abs=0.25)
+    assert relative.max() < 0.25
+
+
+def covariance_deviation(activation, *, batch_size, width, networks):
+    """Mean over networks of (E x², E x₁x₂) after four layers minus (q*, q*c*), and its standard error."""
     found = bn_mean_field.fixed_point(activation, batch_size=batch_size)
     measured = []
-    for seed in range(12):
-        module = bn_network(activation, depth=4, width=512, seed=seed)
+    for seed in range(networks):
+        module = bn_network(activation, depth=4, width=width, seed=seed)
         with torch.no_grad():
-            x = module(inputs(batch_size, 512, seed=seed)).numpy()
-        total = np.mean(x.sum(axis=0) ** 2)
+            x = module(inputs(batch_size, width, seed=seed)).numpy()
         square = np.mean(x**2)
-        measured.append((square, (total - batch_size * square) / (batch_size * (batch_size - 1))))
-    mean, error = np.mean(measured, axis=0), np.std(measured, axis=0, ddof=1) / math.sqrt(12)
-    assert (np.abs(mean - [found.q, found.q * found.c]) < 3 * error + 1e-9).all()
-    assert error.max() < 0.005
+        pairs = (np.mean(x.sum(axis=0) ** 2) - batch_size * square) / (batch_size * (batch_size - 1))
+        measured.append((square - found.q, pairs - found.q * found.c))
+    return np.mean(measured, axis=0), np.std(measured, axis=0, ddof=1) / math.sqrt(networks)
 
 
 @pytest.mark.parametrize("activation", ["linear", "relu", "tanh"])
