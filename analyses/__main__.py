@@ -43,6 +43,14 @@ class Studies(click.Group):
         with formatter.section("Commands"):
             formatter.write_dl(list(COMMANDS.items()))
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command that the first argument names."""
+        if args[0] not in COMMANDS:
+            raise click.UsageError(f"No such command {args[0]!r}; there are {', '.join(COMMANDS)}.")
+        return super().resolve_command(ctx, args)
+
     def make_context(self, *args: Any, **options: Any) -> click.Context:
         """Read the options before the command."""
         with _usage_in_one_line():
@@ -70,6 +78,8 @@ def _mendable() -> Iterator[None]:
 
     try:
         yield
+    except (click.exceptions.Exit, click.Abort):  # no errors, though click derives them from RuntimeError
+        raise
     except InvalidArgumentError as error:
         raise click.UsageError(_line(error)) from None
     except RuntimeError as error:
@@ -95,6 +105,7 @@ def _line(error: Exception) -> str:
 @click.group(
     cls=Studies,
     invoke_without_command=True,
+    subcommand_metavar="COMMAND [OPTIONS]",
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
 )
 @click.version_option(__version__, prog_name="rmtbn")

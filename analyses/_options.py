@@ -25,6 +25,7 @@ DTYPES = ("float32", "float64")
 ENGINES = ("inline", "local")
 _ENGINE_HELP = "Compute in this process, or in several."
 PRESETS = ("quick", "default", "paper")
+DATA_HELP = "digits, gaussian, a .npy file (one example per row) or a folder of CIFAR-10's binary files."
 GAUSSIAN_EXAMPLES, GAUSSIAN_FEATURES = 1000, 128
 
 
@@ -42,11 +43,7 @@ class Common:
     as_json: bool
 
     def __post_init__(self) -> None:
-        try:
-            available = torch.device(self.device).type == "cpu" or torch.zeros(1, device=self.device) is not None
-        except (RuntimeError, AssertionError):
-            available = False
-        if not available:
+        if not _is_available(self.device):
             there = ", ".join(["'cpu'", *(f"'cuda:{i}'" for i in range(torch.cuda.device_count()))])
             raise _checks.fail("device", f"a device that is there ({there})", self.device)
         if self.engine == "inline" and self.workers not in {None, 1}:
@@ -59,6 +56,14 @@ class Common:
     def store(self, study: str) -> Store:
         """Return where the cells of a study are kept: beside its page, or nowhere if only numbers were asked for."""
         return MemoryStore() if self.as_json else FolderStore(self.out / study / "cells")
+
+
+def _is_available(device: str) -> bool:
+    """Whether torch computes on a device, which it says by refusing to put a number there."""
+    try:
+        return torch.zeros(1, device=device).item() == 0
+    except (RuntimeError, AssertionError):
+        return False
 
 
 def common(command: Callable[..., None]) -> Callable[..., None]:
@@ -85,6 +90,11 @@ def common(command: Callable[..., None]) -> Callable[..., None]:
     return functools.reduce(lambda wrapped, decorate: decorate(wrapped), reversed(decorators), collected)
 
 
+def example(arguments: str) -> str:
+    """Return the line under the help of a command that shows a call, unwrapped."""
+    return f"\b\nExample:\n  rmtbn {arguments}"
+
+
 def load(source: str) -> Labelled:
     """Return the data that `--data` names: digits, gaussian, a .npy file or a folder of CIFAR-10's binary files."""
     if source == "digits":
@@ -95,8 +105,14 @@ def load(source: str) -> Labelled:
     return from_file(source) if source.endswith(".npy") else cifar10(source)
 
 
+def enough(data: Labelled, examples: int) -> None:
+    """Refuse data of fewer examples than a batch needs."""
+    if len(data.targets) < examples:
+        raise _checks.fail("data", f"of at least {examples} examples", data.name)
+
+
 def echo_json(content: Mapping[str, Any]) -> None:
-    """Print strict JSON on stdout; what JSON has no number for (infinity, NaN) is null."""
+    """Print strict JSON on stdout; what JSON has no number for (±∞, such as the logarithm of a zero, NaN) is null."""
     click.echo(json.dumps(_strict(content), allow_nan=False))
 
 

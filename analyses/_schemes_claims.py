@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
 FINITE_SIZE = 4.0  # allowance 4/N per layer: E ln of a squared norm differs from ln E by at most 5/(2N) per ReLU layer
 RULE = (
-    "A number is supported if the prediction is within its 99 % confidence interval (Student's t over networks) widened "
-    "by 4/N for finite width, and the alternative is not; contradicted if the prediction is not; inconclusive if "
-    "both are, or if there is one network only."
+    "A number is supported if the prediction is within its 99 % confidence interval (Student's t over networks), "
+    "widened by 4/N for finite width, and the alternative is not; contradicted if the prediction is not; inconclusive "
+    "if both are, or if there is one network only."
 )
 
 

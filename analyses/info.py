@@ -6,7 +6,7 @@ from importlib import metadata
 import click
 import torch
 
-from ._options import Common, common, echo_json
+from ._options import Common, common, echo_json, example
 
 PACKAGES = (
     "rmtbn",
@@ -38,7 +38,7 @@ def information() -> dict[str, str]:
     }
 
 
-@click.command(epilog="Example: rmtbn info --json")
+@click.command(epilog=example("info --json"))
 @common
 def command(*, options: Common) -> None:
     """Show versions, devices and precision settings."""

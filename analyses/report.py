@@ -5,10 +5,10 @@ import click
 from rmtbn import _checks
 from rmtbn.report.render import entries, write_index
 
-from ._options import Common, common, echo_json
+from ._options import Common, common, echo_json, example
 
 
-@click.command(epilog="Example: rmtbn report --out reports")
+@click.command(epilog=example("report --out reports"))
 @common
 def command(*, options: Common) -> None:
     """Write the list of all reports."""

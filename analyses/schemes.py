@@ -29,7 +29,7 @@ from rmtbn.sweep.grid import Cell, Study, Value, grid
 from rmtbn.sweep.run import run
 
 from . import _schemes_page
-from ._options import Common, common, echo_json, load
+from ._options import DATA_HELP, Common, common, echo_json, enough, example, load
 
 SCHEMES = tuple(inits.INITS)
 ACTIVATIONS = ("relu", "tanh")
@@ -190,12 +190,12 @@ def cells(options: Common, *, data: str) -> tuple[Cell, ...]:
     return grid({**axes, **{name: (value,) for name, value in constants.items()}}, seeds=tuple(seeds))
 
 
-@click.command(epilog="Example: rmtbn schemes --preset quick --data digits")
-@click.option("--data", default="digits", show_default=True, help="digits, gaussian, a .npy file or a CIFAR-10 folder.")
+@click.command(epilog=example("schemes --preset quick --data digits"))
+@click.option("--data", default="digits", show_default=True, help=DATA_HELP)
 @common
 def command(*, options: Common, data: str) -> None:
     """Find how, and at what depth, each initialisation scheme fails."""
-    load(data)
+    enough(load(data), GRID[options.preset]["examples"])
     records = run(STUDY, cells(options, data=data), store=options.store("schemes"), engine=options.engine_function())
     schemes = _schemes_page.Schemes(records, gaussian_sigma_w=GAUSSIAN_SIGMA_W)
     if options.as_json:
