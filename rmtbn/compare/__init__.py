@@ -60,15 +60,18 @@ def compare(
     Raises
     ------
     InvalidArgumentError
-        If the two are not of one kind, or profiles share no layer or hold a logarithm on one side only.
+        If the two are not of one kind, profiles share no layer or hold a logarithm on one side only, or a number is
+        out of its range.
     """
+    size = None if width is None else _checks.integer("width", width, at_least=1)
+    kappa = None if finite_size is None else _checks.real("finite_size", finite_size, at_least=0.0)
     if isinstance(predicted, SpectralMeasure) and isinstance(measured, EmpiricalSpectrum):
-        allowance = FINITE_SIZE if finite_size is None else _checks.real("finite_size", finite_size, at_least=0.0)
-        return compare_spectrum(predicted, measured, allowance / (width or measured.dimension))
+        allowance = (FINITE_SIZE if kappa is None else kappa) / (size or measured.dimension)
+        return compare_spectrum(predicted, measured, allowance)
     if isinstance(predicted, SpectralMeasure) and isinstance(measured, SpectralMeasure):
         return compare_laws(predicted, measured)
     if isinstance(predicted, DepthProfile) and isinstance(measured, DepthProfile):
-        return compare_profiles(predicted, measured, width=width, finite_size=finite_size or 0.0)
+        return compare_profiles(predicted, measured, width=size, finite_size=kappa or 0.0)
     if isinstance(predicted, Scalar) and isinstance(measured, Scalar):
         return compare_scalars(predicted, measured)
     raise _checks.fail(

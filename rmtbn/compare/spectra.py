@@ -2,7 +2,7 @@
 
 Eigenvalues of one matrix repel, so their empirical CDF fluctuates by about √(log N)/N and not by 1/√N: the critical
 values of the Kolmogorov–Smirnov test for independent draws never reject. Here the unit is the network: the null
-distribution of the distance comes from the covariance of the empirical CDF over networks.
+distribution of the distance comes from what the empirical CDFs of the networks scatter among themselves.
 """
 
 from dataclasses import dataclass
@@ -74,24 +74,21 @@ def compare_spectrum(law: SpectralMeasure, spectrum: EmpiricalSpectrum, allowanc
     """Compare a measured spectrum with a law; `allowance` is the KS distance left to finite size."""
     rows = _snapped(law, spectrum)
     points = np.unique(np.concatenate([rows.ravel(), _atom_logs(law)]))
-    by_network = _ecdf(rows, points)
-    ks = float(np.max(np.abs(_gaps(law, points, by_network.mean(axis=0)))))
+    ks = float(np.max(np.abs(_gaps(law, points, _ecdf(rows, points).mean(axis=0)))))
     ks_se, pvalue = float("inf"), None
     if spectrum.networks > 1:
         thin = points[np.unique(np.linspace(0, points.size - 1, GRID).astype(int))]
-        by_network = _ecdf(rows, thin)
-        gaps = by_network - law.cdf_log(thin)
-        ks_se = _jackknife_se(gaps)
-        pvalue = _pvalue(gaps)
+        gaps = _ecdf(rows, thin) - law.cdf_log(thin)
+        ks_se, pvalue = _jackknife_se(gaps), _pvalue(gaps, law.accuracy)
     exceeds = ks - 3 * ks_se > allowance
     return SpectrumComparison(
         ks=ks,
         ks_se=ks_se,
         ks_pvalue=pvalue,
-        wasserstein_log=_wasserstein(law, spectrum),
+        wasserstein_log=_wasserstein(_nonzero_quantiles(law), _nonzero_quantiles(spectrum)),
         zeros=deviation(np.isneginf(spectrum.by_network).mean(axis=1), _zero_mass(law)),
         moments=(_moment(law, spectrum, 1), _moment(law, spectrum, 2)),
-        edge=deviation(2 * spectrum.by_network[:, 0], _log(law.support[1])),
+        edge=deviation(2 * spectrum.by_network[:, 0], _log_edge(law)),
         networks=spectrum.networks,
         dimension=spectrum.dimension,
         verdict="undecided" if exceeds and (pvalue is None or pvalue >= LEVEL) else judge(pvalue, exceeds=exceeds),
@@ -106,7 +103,8 @@ def compare_laws(first: SpectralMeasure, second: SpectralMeasure) -> LawDistance
     right = np.abs(first.cdf_log(points) - second.cdf_log(points))
     below = np.nextafter(points[np.isfinite(points)], -np.inf)
     left = np.abs(first.cdf_log(below) - second.cdf_log(below))
-    return LawDistance(ks=float(max(right.max(), left.max())), wasserstein_log=_wasserstein(first, second))
+    wasserstein = _wasserstein(_nonzero_quantiles(first), _nonzero_quantiles(second))
+    return LawDistance(ks=float(max(right.max(), left.max())), wasserstein_log=wasserstein)
 
 
 def _snapped(law: SpectralMeasure, spectrum: EmpiricalSpectrum) -> Array:
@@ -149,28 +147,38 @@ def _jackknife_se(gaps: Array) -> float:
     return float(np.sqrt((count - 1) / count * np.sum((without - without.mean()) ** 2)))
 
 
-def _pvalue(gaps: Array) -> float:
-    """P(sup |mean gap| as large) if its mean were zero, from the covariance of the gaps over networks.
+def _pvalue(gaps: Array, accuracy: float) -> float:
+    """P(sup |mean gap| as large) if the mean of the gaps, shape (networks, points), were zero: a rotation test.
 
-    Gaussian multipliers on the centred networks reproduce that covariance; the factor √((M-1)/χ²) turns each coordinate
-    into Student's t, which makes the test exact at a single point for any number M of networks.
+    Networks whose gaps are independent and Gaussian (as smooth statistics of eigenvalues are, in the limit N → ∞) stay
+    as probable when they are mixed by a rotation; so the mean, one direction among the M networks, is compared with all
+    directions (Langsrud 2005, Statistics and Computing 15, 53). At a single point that is Student's t; it is exact for
+    any number of networks and of points.
     """
     count = len(gaps)
-    generator = rng.generator(0, "compare", "null distribution")
-    centred = (gaps - gaps.mean(axis=0)) / np.sqrt(count * (count - 1))
-    student = np.sqrt((count - 1) / generator.chisquare(count - 1, size=NULL_DRAWS))
-    null = np.max(np.abs(generator.standard_normal((NULL_DRAWS, count)) @ centred), axis=1) * student
-    observed = np.max(np.abs(gaps.mean(axis=0)))
-    return float((1 + np.sum(null >= observed)) / (1 + NULL_DRAWS))
+    directions = rng.generator(0, "compare", "null distribution").standard_normal((NULL_DRAWS, count))
+    directions /= np.linalg.norm(directions, axis=1, keepdims=True)
+    null = np.max(np.abs(directions @ gaps), axis=1)
+    observed = np.max(np.abs(gaps.sum(axis=0))) / np.sqrt(count)
+    return float((1 + np.sum(null >= observed - accuracy)) / (1 + NULL_DRAWS))
 
 
-def _wasserstein(first: SpectralMeasure, second: SpectralMeasure) -> float:
-    u = (np.arange(GRID) + 0.5) / GRID
-    zeros = [_zero_mass(law) for law in (first, second)]
-    if max(zeros) >= 1:
-        return 0.0 if min(zeros) >= 1 else float("inf")
-    low, high = (law.log_ppf(zero + (1 - zero) * u) for law, zero in zip((first, second), zeros, strict=True))
-    return float(np.mean(np.abs(low - high)))
+def _nonzero_quantiles(law: SpectralMeasure) -> Array:
+    """Quantiles of log λ of the part without the atom at 0, at the middles of `GRID` equal shares; empty if none is."""
+    zero = _zero_mass(law)
+    return law.log_ppf(zero + (1 - zero) * (np.arange(GRID) + 0.5) / GRID) if zero < 1 else np.empty(0)
+
+
+def _wasserstein(first: Array, second: Array) -> float:
+    """Mean distance of the quantiles; infinite if one of the two laws is 0 and the other is not."""
+    if first.size != second.size:
+        return float("inf")
+    return float(np.mean(np.abs(first - second))) if first.size else 0.0
+
+
+def _log_edge(law: SpectralMeasure) -> float:
+    """Log of the largest λ, which may itself be beyond the floating range."""
+    return float(max([*_atom_logs(law), *(() if law.log_bulk is None else law.log_bulk)]))
 
 
 def _moment(law: SpectralMeasure, spectrum: EmpiricalSpectrum, k: int) -> Deviation:
