@@ -14,10 +14,10 @@ from torch import Tensor
 
 from rmtbn import _checks
 from rmtbn.linalg import graded
-from rmtbn.linalg.sorted_qr import SortedQR, sorted_qr
+from rmtbn.linalg.sorted_qr import SortedQR, norms, sorted_qr
 
-# Errors measured against exact products are at most 5 times eps times the amplification, over Gaussian, saturated and
-# heavy-tailed factors of dimension 8 ... 16 (docs/derivations/graded_products.md, section 5).
+# Covers the errors measured against exact products of Gaussian, saturated, orthogonal, sparse and heavy-tailed factors
+# (docs/derivations/graded_products.md, section 5).
 _SAFETY = 64.0
 
 
@@ -35,9 +35,9 @@ class Product:
         Unit rows, well conditioned, shape (..., r, n).
     error
         Relative error of the singular values that the factors pushed so far have caused, shape (...), estimated.
-    log_condition
-        Log condition number of the factor pushed last, on the space it met, shape (...), estimated; infinite if a
-        direction was dropped on the evidence of rounding alone.
+    log_amplification
+        How much the factor pushed last amplifies rounding, shape (...): the log of its condition number on the space it
+        met, in the mean over directions, 0 for an orthogonal factor; infinite if rounding alone says it is singular.
     pushes
         Number of re-factorisations so far.
     """
@@ -46,7 +46,7 @@ class Product:
     log_d: Float[Tensor, "*batch r"]
     t: Float[Tensor, "*batch r n"]
     error: Float[Tensor, "*batch"]
-    log_condition: Float[Tensor, "*batch"]
+    log_amplification: Float[Tensor, "*batch"]
     pushes: int = 0
 
 
@@ -78,7 +78,7 @@ def identity(
         raise _checks.fail("dtype", "torch.float32 or torch.float64", dtype)
     eye = torch.eye(n, dtype=dtype, device=device).expand(*batch, n, n)
     zero = torch.zeros(batch, dtype=torch.float64, device=device)
-    return Product(u=eye, log_d=zero[..., None].expand(*batch, n), t=eye, error=zero, log_condition=zero)
+    return Product(u=eye, log_d=zero[..., None].expand(*batch, n), t=eye, error=zero, log_amplification=zero)
 
 
 def push(
@@ -116,11 +116,17 @@ def push(
     """
     if not bool(torch.isfinite(y).all()):
         raise _checks.fail("y", "finite; rescale the factor or push it in more steps", "inf or nan")
-    exponent = y.abs().amax(dim=(-2, -1)).frexp().exponent.clamp_min(math.frexp(torch.finfo(y.dtype).tiny)[1])
-    scale = torch.ldexp(torch.ones_like(y[..., 0, 0]), -exponent)  # a power of 2: no rounding
+    scale, log_scale = power_of_two(y)
     row_scale = None if row_scale is None else row_scale * scale[..., None]
     factors = sorted_qr(y * scale[..., None, None], product.log_d, row_scale)
-    return _compress(_absorb(product, factors, exponent.double() * math.log(2.0)))
+    return _compress(_absorb(product, factors, -log_scale))
+
+
+def power_of_two(y: Float[Tensor, "*batch m r"]) -> tuple[Float[Tensor, "*batch"], Float[Tensor, "*batch"]]:
+    """Return the power of 2 that brings the largest entry of each matrix to [1/2, 1), exactly, and its log."""
+    largest = torch.linalg.vector_norm(y, ord=math.inf, dim=(-2, -1)).clamp_min(torch.finfo(y.dtype).tiny)
+    mantissa, exponent = largest.frexp()
+    return mantissa / largest, -exponent.double() * math.log(2.0)
 
 
 def _absorb(product: Product, factors: SortedQR, log_scale: Float[Tensor, "*batch"]) -> Product:
@@ -130,14 +136,14 @@ def _absorb(product: Product, factors: SortedQR, log_scale: Float[Tensor, "*batc
     pivots = r.diagonal(dim1=-2, dim2=-1).abs().double().log()
     log_d = torch.where(live, old[..., : live.shape[-1]] + pivots, -torch.inf)
     t = _ratios(r, old, log_d) @ product.t.take_along_dim(factors.columns[..., None], dim=-2)
-    lengths = torch.where(live, t.norm(dim=-1), 1.0)
-    rank = live.sum(dim=-1).clamp_min(1).double()
+    lengths = torch.where(live, norms(t, dim=-1), 1.0)
+    per_direction = (factors.amplification / live.sum(dim=-1).clamp_min(1).sqrt()).clamp_min(1.0)
     return Product(
         u=factors.q,
         log_d=log_d + lengths.double().log(),
         t=t / lengths[..., None],
         error=torch.hypot(product.error, _SAFETY * torch.finfo(r.dtype).eps * factors.amplification),
-        log_condition=torch.where(factors.cut, torch.inf, (factors.amplification / rank.sqrt()).clamp_min(1.0).log()),
+        log_amplification=torch.where(factors.cut, torch.inf, per_direction.double().log()),
         pushes=product.pushes + 1,
     )
 
@@ -145,7 +151,8 @@ def _absorb(product: Product, factors: SortedQR, log_scale: Float[Tensor, "*batc
 def _ratios(r: Tensor, old: Float[Tensor, "*batch n"], new: Float[Tensor, "*batch k"]) -> Tensor:
     """D'^-1 R D, zero where a scale is; large ratios occur below the diagonal only, where R is zero."""
     exponent = (old[..., None, :] - new[..., :, None]).nan_to_num(nan=-torch.inf, posinf=-torch.inf)
-    return r * exponent.clamp_max(0.5 * math.log(torch.finfo(r.dtype).max)).exp().to(r.dtype)
+    root = (0.5 * exponent).clamp_max(0.52 * math.log(torch.finfo(r.dtype).max)).exp().to(r.dtype)
+    return r * root * root  # in two steps: a ratio beyond the floating range may meet an entry as far below it
 
 
 def _compress(product: Product) -> Product:

@@ -2,12 +2,14 @@
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TypeAlias
 
 import torch
 from torch import Tensor
 
-from rmtbn.linalg.product import Product, push
+from rmtbn.linalg.product import Product, power_of_two, push
+from rmtbn.linalg.sorted_qr import norms
 
 # A map with its differential: (point, tangents) -> (image of the point, images of the tangents); tangents (..., m, r).
 TangentMap: TypeAlias = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
@@ -46,7 +48,7 @@ def push_forward(product: Product, point: Tensor, steps: Sequence[Sequence[Tange
     while done < len(steps):
         block = steps[done : done + stride]
         pushed, image = _push_block(product, point, [move for step in block for move in step])
-        growth = min(float(pushed.log_condition.max()), 2.0 * budget)
+        growth = min(float(pushed.log_amplification.max()), 2.0 * budget)
         accepted = growth <= budget or len(block) == 1
         if accepted:
             product, point, done = pushed, image, done + len(block)
@@ -63,15 +65,20 @@ def _push_block(product: Product, point: Tensor, maps: Sequence[TangentMap]) -> 
     proportion to the rows of its result. They tell noise from small values where a map cancels what it is given.
     """
     generator = torch.Generator().manual_seed(0)
+    log_scale = torch.zeros_like(product.error)
     y, noise = product.u, _rounding(product.u, generator)
     for move in maps:
         point, moved = move(point, torch.cat([y, noise], dim=-1))
+        scale, log = power_of_two(moved)
+        if bool((log.abs() > 0.25 * math.log(torch.finfo(y.dtype).max)).any()):  # or the next map may overflow
+            moved, log_scale = moved * scale[..., None, None], log_scale - log
         y, noise = moved[..., :-_PROBES], moved[..., -_PROBES:]
         noise = noise + _rounding(y, generator)
-    return push(product, y, row_scale=noise.square().mean(dim=-1).sqrt()), point
+    scaled = replace(product, log_d=product.log_d + log_scale[..., None])
+    return push(scaled, y, row_scale=noise.square().mean(dim=-1).sqrt()), point
 
 
 def _rounding(y: Tensor, generator: torch.Generator) -> Tensor:
     """Random columns in proportion to the norms of the rows of y."""
     noise = torch.randn(y.shape[-2], _PROBES, dtype=y.dtype, generator=generator)
-    return y.norm(dim=-1, keepdim=True) * noise.to(y.device)
+    return norms(y, dim=-1)[..., None] * noise.to(y.device)

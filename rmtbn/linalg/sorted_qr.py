@@ -3,6 +3,7 @@
 The statements behind the numbers are in docs/derivations/graded_products.md, sections 2 and 3.
 """
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -71,14 +72,14 @@ def sorted_qr(
 
     References
     ----------
-    Gogolenko, Bai, Scalettar, LNCS 8632 (2014) 438: columns sorted before the QR in place of pivoting within it.
-    Cox, Higham, in Numerical Analysis 1997, Pitman Res. Notes 380, 57: stability of QR row by row.
+    Tomas, Chang, Scalettar, Bai, IPDPS 2012: columns sorted before the QR in place of pivoting within it.
+    Cox, Higham, in Numerical Analysis 1997, Longman 1998: Householder QR is stable row by row.
     """
-    sizes = y.norm(dim=-1) if row_scale is None else torch.maximum(y.norm(dim=-1), row_scale)
+    sizes = norms(y, dim=-1) if row_scale is None else torch.maximum(norms(y, dim=-1), row_scale)
     rows = sizes.argsort(dim=-1, descending=True, stable=True)
     sorted_y = y.take_along_dim(rows[..., None], dim=-2)
     rest = _tail_norms(sizes.gather(-1, rows))[..., : min(y.shape[-2:])]
-    columns = (log_scale + y.norm(dim=-2).double().log()).argsort(dim=-1, descending=True, stable=True)
+    columns = (log_scale + norms(y, dim=-2).double().log()).argsort(dim=-1, descending=True, stable=True)
     q, r = torch.linalg.qr(sorted_y.take_along_dim(columns[..., None, :], dim=-1))
     structural = _structural(rest, log_scale.gather(-1, columns))
     live, settled = _rank(r, rest, structural)
@@ -92,9 +93,16 @@ def sorted_qr(
     return SortedQR(q=q, r=r, columns=columns, live=live, cut=cut, amplification=_amplification(r, rest, live))
 
 
+def norms(x: Tensor, *, dim: int) -> Tensor:
+    """2-norms along a dimension; a tiny vector whose squares underflow gets its largest entry, not zero."""
+    squares = torch.linalg.vector_norm(x, dim=dim, dtype=torch.float64).to(x.dtype)
+    return torch.maximum(squares, torch.linalg.vector_norm(x, ord=math.inf, dim=dim))
+
+
 def _tail_norms(sizes: Float[Tensor, "*batch m"]) -> Float[Tensor, "*batch m"]:
     """Norm of the entries from each on: the size of the rows that are left when a pivot is taken."""
-    return sizes.flip(-1).square().cumsum(-1).sqrt().flip(-1)
+    tails = sizes.double().flip(-1).square().cumsum(-1).sqrt().flip(-1).to(sizes.dtype)
+    return torch.maximum(tails, sizes)
 
 
 def _structural(rest: Float[Tensor, "*batch k"], log_scale: Float[Tensor, "*batch n"]) -> Bool[Tensor, "*batch k"]:
@@ -114,7 +122,7 @@ def _rank(
     regular = _without(r, suspect)
     weights = torch.linalg.solve_triangular(regular, r[..., : r.shape[-2]] * ~suspect[..., None], upper=True)
     dependence = (1.0 + weights.square().sum(dim=-2)).sqrt()
-    noise = _NULL * eps * dependence * torch.maximum(rest, r.norm(dim=-1))
+    noise = _NULL * eps * dependence * torch.maximum(rest, norms(r, dim=-1))
     live = ~suspect | (~structural & (pivots > noise))
     leftover = r.abs() > (_NULL * eps * dependence * rest)[..., None]
     return live, not bool((leftover & ~(live | structural)[..., None]).any())
@@ -135,7 +143,7 @@ def _dependent_last(live: Bool[Tensor, "*batch k"], columns: int) -> Int[Tensor,
 
 def _amplification(r: Tensor, rest: Tensor, live: Bool[Tensor, "*batch k"]) -> Float[Tensor, "*batch"]:
     """Estimate ||R^-1 diag(rounding)||_F / sqrt(rank) from random vectors; the rows left and R show rounding."""
-    rounding = torch.maximum(rest, r.norm(dim=-1)) * live
+    rounding = torch.maximum(rest, norms(r, dim=-1)) * live
     generator = torch.Generator().manual_seed(0)
     probes = torch.randn(r.shape[-2], _PROBES, dtype=r.dtype, generator=generator).to(r.device)
     solved = torch.linalg.solve_triangular(_without(r, ~live), rounding[..., None] * probes, upper=True)
