@@ -1,6 +1,6 @@
 """The outputs of chosen layers during one forward pass."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -37,7 +37,8 @@ def forward(
     Raises
     ------
     InvalidArgumentError
-        For an unknown layer, one that did not run exactly once, or inputs that are not finite.
+        For an unknown layer, one that did not run exactly once or did not return one finite tensor, or inputs that are
+        not finite.
     """
     names = weight_layers(module) if layers is None else tuple(layers)
     modules = dict(module.named_modules())
@@ -45,11 +46,8 @@ def forward(
         _checks.one_of("layers", name, modules)
     if not torch.isfinite(x).all():
         raise _checks.fail("x", "finite", "a tensor with NaN or infinity")
-    outputs: dict[str, list[Tensor]] = {name: [] for name in names}
-    handles = [
-        modules[name].register_forward_hook(lambda _m, _x, output, name=name: outputs[name].append(output))
-        for name in names
-    ]
+    outputs: dict[str, list[object]] = {name: [] for name in names}
+    handles = [modules[name].register_forward_hook(_recorder(outputs[name])) for name in names]
     grad = torch.is_grad_enabled()
     try:
         with (
@@ -60,9 +58,24 @@ def forward(
     finally:
         for handle in handles:
             handle.remove()
-    for name in names:
-        if len(outputs[name]) != 1:
-            raise _checks.fail(
-                "layers", "layers that run exactly once", f"{name!r}, which ran {len(outputs[name])} times"
-            )
-    return tuple(outputs[name][0] for name in names), result
+    return tuple(_single(name, outputs[name]) for name in names), result
+
+
+def _recorder(kept: list[object]) -> Callable[[nn.Module, object, object], Tensor | None]:
+    """Make a hook that keeps a layer's output and hands on a copy: what follows may work in place (ReLU often does)."""
+
+    def keep(_module: nn.Module, _inputs: object, output: object) -> Tensor | None:
+        kept.append(output)
+        return output.clone() if isinstance(output, Tensor) else None
+
+    return keep
+
+
+def _single(name: str, outputs: list[object]) -> Tensor:
+    if len(outputs) != 1:
+        raise _checks.fail("layers", "layers that run exactly once", f"{name!r}, which ran {len(outputs)} times")
+    if not isinstance(outputs[0], Tensor):
+        raise _checks.fail("layers", "layers that return one tensor", f"{name!r}: {type(outputs[0]).__name__}")
+    if not torch.isfinite(outputs[0]).all():
+        raise _checks.fail("layers", "layers whose output is finite at x", f"{name!r}, with NaN or infinity")
+    return outputs[0]
