@@ -98,76 +98,10 @@ def correlation_slope(
     return np.asarray(grown / (grown + bias) * share / length.phi_second_moment(length_here, record))
 
 
-def correlations(
-    c0: ArrayLike,
-    activation: str | Activation,
-    *,
-    q0: ArrayLike,
-    depth: int,
-    sigma_w: ArrayLike,
-    sigma_b: ArrayLike = 0.0,
-) -> Array:
-    """Iterate the correlation map together with the length map: c¹ … c^depth.
-
-    Parameters
-    ----------
-    c0
-        Correlation of two inputs, ⟨x₁, x₂⟩/(‖x₁‖‖x₂‖), in [-1, 1].
-    activation
-        Name or record of φ.
-    q0
-        Mean square of both inputs, > 0; the inputs pass no φ, so the first layer is linear.
-    depth
-        Number of weight layers, >= 1.
-    sigma_w, sigma_b
-        Standard deviations of √N·W_ij and of the bias; arrays broadcast with `c0` and `q0`.
-
-    Returns
-    -------
-    Array
-        Shape (depth, ...): entry l - 1 is the correlation of the l-th pre-activations.
-    """
-    d0 = 1.0 - _checks.array("c0", c0, at_least=-1.0, at_most=1.0)
-    return 1.0 - decorrelations(d0, activation, q0=q0, depth=depth, sigma_w=sigma_w, sigma_b=sigma_b)
-
-
-def decorrelations(
-    d0: ArrayLike,
-    activation: str | Activation,
-    *,
-    q0: ArrayLike,
-    depth: int,
-    sigma_w: ArrayLike,
-    sigma_b: ArrayLike = 0.0,
-) -> Array:
-    """Iterate `decorrelation_map`: 1 - c¹ … 1 - c^depth from d0 = 1 - c0, each with a small relative error.
-
-    Parameters
-    ----------
-    d0
-        1 - c0 of two inputs, in [0, 2].
-    activation, q0, depth, sigma_w, sigma_b
-        As in `correlations`, and so is the shape of the result.
-    """
-    record = find_activation(activation)
-    d0 = _checks.array("d0", d0, at_least=0.0, at_most=2.0)
-    log_q = length.log_lengths(q0, record, depth=depth, sigma_w=sigma_w, sigma_b=sigma_b)
-    if np.isneginf(log_q).any():
-        raise _checks.fail("q0", "of a network without a layer of length 0, which has no correlation", q0)
-    _, bias = length.variances(sigma_w, sigma_b)
-    with np.errstate(over="ignore", under="ignore", divide="ignore"):
-        q, signal = np.exp(log_q), -np.expm1(np.log(bias) - log_q)  # the share of q^l that comes from the signal
-    d = np.empty((depth, *np.broadcast_shapes(d0.shape, log_q.shape[1:])))
-    d[0] = signal[0] * d0
-    for layer in range(1, depth):
-        d[layer] = signal[layer] * _lost_share(q[layer - 1], np.asarray(d[layer - 1]), record)
-    return d
-
-
 def _next_length(q: ArrayLike, record: Activation, sigma_w: ArrayLike, sigma_b: ArrayLike) -> tuple[Array, Array]:
     """Compute σ_w² E φ² and σ_b², whose sum is the next length; at least one is above 0."""
     weight, bias = length.variances(sigma_w, sigma_b)
-    grown = np.asarray(weight * length.phi_second_moment(np.clip(q, *length.Q_BOUNDS), record))
+    grown = np.asarray(weight * length.phi_second_moment(np.asarray(q, dtype=np.float64), record))
     if np.any(grown + bias == 0):
         raise _checks.fail("sigma_w", "> 0 where `sigma_b` is 0, or the next layer has no length", sigma_w)
     return grown, bias

@@ -6,6 +6,7 @@ is along lines s = ±t + const. The wide one of s, t is integrated inside, on pa
 are cut at the kinks; the narrow one outside, where f averaged over the inside is smooth but for the crossings of kinks.
 """
 
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -29,8 +30,8 @@ def pair_expectation(f: PairFunction, q: ArrayLike, d: ArrayLike, *, kinks: tupl
     Parameters
     ----------
     f
-        Elementwise function of s = (h₁ + h₂)/2 and t = (h₁ - h₂)/2, even in t and even under the exchange of h₁, h₂
-        (as the product φ(s + t) φ(s - t) is), smooth but where h₁ or h₂ is at a kink.
+        Elementwise function of s = (h₁ + h₂)/2 and t = (h₁ - h₂)/2, even in t (symmetric in h₁ and h₂, as the product
+        φ(s + t) φ(s - t) is) and smooth but where h₁ or h₂ is at a kink.
     q
         Variances, >= 0; 0 gives the limit from above.
     d
@@ -48,47 +49,68 @@ def pair_expectation(f: PairFunction, q: ArrayLike, d: ArrayLike, *, kinks: tupl
     return np.array(values).reshape(q.shape)
 
 
-def _expectation(f: PairFunction, q: float, d: float, kinks: tuple[float, ...]) -> float:
+def expectation_grid(
+    f: PairFunction, wide: Array, narrow: Array, *, kinks: tuple[float, ...] = (), mirrored: bool = False
+) -> Array:
+    """Compute E f(s, t) for every pair of variances of s and t, evaluating f once: far less work than one by one.
+
+    Parameters
+    ----------
+    f, kinks
+        As in `pair_expectation`.
+    wide, narrow
+        Variances: the larger ones of those of s and t, > 0; and the smaller ones, > 0 or all 0.
+    mirrored
+        Whether s is the narrow one (c < 0) rather than t (c > 0).
+
+    Returns
+    -------
+    Array
+        Shape (wide, narrow). Where a narrow variance is above a wide one it is less accurate.
+    """
     k = np.asarray(kinks, dtype=np.float64)
-    if d <= 1:  # the half difference is the narrow one: kinks of f at s = k - t and s = k + t
-        wide, narrow = q * (1 - d / 2), q * d / 2
-        outside, outside_weight = _narrow_nodes(narrow, crossings=(k[:, None] - k).ravel() / 2)
-        inside, inside_weight = _wide_nodes(outside, wide, np.concatenate([k - outside, k + outside], axis=-1))
-        values = f(inside, outside)
-    else:  # the half sum is: kinks at t = ±(k - s), and, where f is taken at -s, at ±(k + s)
-        wide, narrow = q * d / 2, q * (1 - d / 2)
-        outside, outside_weight = _narrow_nodes(narrow, crossings=(k[:, None] + k).ravel() / 2)
+    if mirrored:  # kinks at t = ±(k - s), and, where f is taken at -s, at ±(k + s)
+        outside, probability = _narrow_law(narrow, crossings=(k[:, None] + k).ravel() / 2)
         cuts = np.concatenate([k - outside, outside - k, k + outside, -k - outside], axis=-1)
-        inside, inside_weight = _wide_nodes(outside, wide, cuts)
-        values = (f(outside, inside) + f(-outside, inside)) / 2
-    return float(outside_weight @ np.sum(values * inside_weight, axis=-1))
+    else:  # kinks at s = k - t and s = k + t
+        outside, probability = _narrow_law(narrow, crossings=(k[:, None] - k).ravel() / 2)
+        cuts = np.concatenate([k - outside, k + outside], axis=-1)
+    inside, inside_weight = _wide_nodes(outside, wide, cuts)
+    values = (f(outside, inside) + f(-outside, inside)) / 2 if mirrored else f(inside, outside)
+    values = values * inside_weight
+    inner = np.stack([np.sum(values * _density(inside, variance), axis=-1) for variance in wide])
+    return np.asarray(inner @ probability)
 
 
-def _narrow_nodes(variance: float, *, crossings: Array) -> tuple[Array, Array]:
-    """Nodes (n, 1) and weights (n,) of |x|, x ~ N(0, variance): panels 0, w, 2w, 4w, … cut where kinks cross."""
-    spread = np.sqrt(variance)
-    if spread == 0:
-        return np.zeros((1, 1)), np.ones(1)
-    edges = np.concatenate([[0.0], _doubling(spread), np.abs(crossings)])
-    edges = np.unique(np.minimum(edges, TAIL * spread))
-    nodes, weights = _panels(edges)
-    return nodes[:, None], 2 * weights * _density(nodes, variance)
+def _expectation(f: PairFunction, q: float, d: float, kinks: tuple[float, ...]) -> float:
+    half_sum, half_difference = q * (2 - d) / 2, q * d / 2
+    wide, narrow = np.array([max(half_sum, half_difference)]), np.array([min(half_sum, half_difference)])
+    return float(expectation_grid(f, wide, narrow, kinks=kinks, mirrored=d > 1)[0, 0])
 
 
-def _wide_nodes(centre: Array, variance: float, cuts: Array) -> tuple[Array, Array]:
-    """Nodes and weights (n, m) of x ~ N(0, variance), for each centre >= 0 on panels that shrink towards ±centre."""
-    spread = np.sqrt(variance)
-    steps = _doubling(spread)
+def _narrow_law(variances: Array, *, crossings: Array) -> tuple[Array, Array]:
+    """Nodes |x| (n, 1) on panels 0, w, 2w, 4w, … cut where kinks cross, and their probabilities (n, variances)."""
+    if variances.max() == 0:
+        return np.zeros((1, 1)), np.ones((1, variances.size))
+    end = TAIL * math.sqrt(variances.max())
+    edges = np.concatenate([[0.0], _doubling(variances), np.abs(crossings)])
+    nodes, weights = _panels(np.unique(np.minimum(edges, end)))
+    return nodes[:, None], 2 * weights[:, None] * _density(nodes[:, None], variances)
+
+
+def _wide_nodes(centre: Array, variances: Array, cuts: Array) -> tuple[Array, Array]:
+    """Nodes and weights (n, m) of x, for each centre >= 0 on panels that shrink towards ±centre."""
+    end, steps = TAIL * math.sqrt(variances.max()), _doubling(variances)
     right = np.maximum(centre + np.concatenate([-steps, [0.0], steps]), 0.0)
     edges = np.concatenate([-right, np.zeros_like(centre), right, cuts], axis=-1)
-    nodes, weights = _panels(np.sort(np.clip(edges, -TAIL * spread, TAIL * spread), axis=-1))
-    return nodes, weights * _density(nodes, variance)
+    return _panels(np.sort(np.clip(edges, -end, end), axis=-1))
 
 
-def _doubling(spread: float) -> Array:
-    """Distances w, 2w, 4w, … beyond the tail: w is the smaller of the spread and 1, the scale of φ."""
-    first = min(spread, 1.0)
-    return np.asarray(first * 2.0 ** np.arange(int(np.ceil(np.log2(2 * TAIL * spread / first))) + 1))
+def _doubling(variances: Array) -> Array:
+    """Distances w, 2w, 4w, … beyond the tail: w is the smaller of the smallest spread and 1, the scale of φ."""
+    first = min(math.sqrt(variances.min()), 1.0)
+    last = 2 * TAIL * math.sqrt(variances.max())
+    return np.asarray(first * 2.0 ** np.arange(math.ceil(math.log2(last / first)) + 1))
 
 
 def _panels(edges: Array) -> tuple[Array, Array]:
@@ -99,6 +121,6 @@ def _panels(edges: Array) -> tuple[Array, Array]:
     return nodes, (half[..., None] * WEIGHTS).reshape(shape)
 
 
-def _density(x: Array, variance: float) -> Array:
+def _density(x: Array, variance: Array | float) -> Array:
     with np.errstate(under="ignore"):
-        return np.exp(-0.5 * x * (x / variance)) / np.sqrt(2 * np.pi * variance)
+        return np.asarray(np.exp(-0.5 * x * (x / variance)) / np.sqrt(2 * np.pi * variance))

@@ -17,9 +17,6 @@ from rmtbn.theory import gauss_hermite
 
 Array = NDArray[np.float64]
 
-# The length is iterated as log q; where q leaves these bounds, E φ²/q is its limit: φ is h^0 or h^1 to 1e-125 there.
-Q_BOUNDS = (1e-250, 1e250)
-
 
 def phi_second_moment(q: ArrayLike, activation: str | Activation) -> Array:
     """Compute E φ(√q z)², in closed form where there is one, else by quadrature (relative error below 1e-11)."""
@@ -80,69 +77,14 @@ def length_slope(q: ArrayLike, activation: str | Activation, *, sigma_w: ArrayLi
     return np.asarray(weight * products / length)
 
 
-def lengths(
-    q0: ArrayLike, activation: str | Activation, *, depth: int, sigma_w: ArrayLike, sigma_b: ArrayLike = 0.0
-) -> Array:
-    """Iterate the length map: q¹ … q^depth from the mean square q0 of the input (the input passes no φ).
-
-    Parameters
-    ----------
-    q0
-        Mean square of the input, >= 0.
-    activation
-        Name or record of φ.
-    depth
-        Number of weight layers, >= 1.
-    sigma_w, sigma_b
-        Standard deviations of √N·W_ij and of the bias, >= 0; arrays broadcast with `q0`.
-
-    Returns
-    -------
-    Array
-        Shape (depth, ...); entry l - 1 is the variance of the l-th pre-activation. A q that leaves the floating range
-        is 0 or inf: `log_lengths` keeps it.
-    """
-    with np.errstate(over="ignore", under="ignore"):
-        return np.exp(log_lengths(q0, activation, depth=depth, sigma_w=sigma_w, sigma_b=sigma_b))
-
-
-def log_lengths(
-    q0: ArrayLike, activation: str | Activation, *, depth: int, sigma_w: ArrayLike, sigma_b: ArrayLike = 0.0
-) -> Array:
-    """Iterate log q, which stays finite at any depth (-inf for a q of exactly 0).
-
-    Parameters
-    ----------
-    q0, activation, depth, sigma_w, sigma_b
-        As in `lengths`, and so is the shape of the result.
-    """
-    record = find_activation(activation)
-    weight, bias = variances(sigma_w, sigma_b)
-    depth = _checks.integer("depth", depth, at_least=1)
-    weight, bias, start = np.broadcast_arrays(weight, bias, _finite("q0", q0))
-    with np.errstate(divide="ignore"):
-        log_weight, log_bias = np.log(weight.ravel()), np.log(bias.ravel())
-        log_q = np.empty((depth, weight.size))
-        log_q[0] = np.log((weight * start + bias).ravel())
-        for layer in range(1, depth):
-            grown = log_weight + _log_gain(log_q[layer - 1], record) + log_q[layer - 1]
-            log_q[layer] = np.logaddexp(grown, log_bias)
-    return log_q.reshape(depth, *weight.shape)
-
-
-def _log_gain(log_q: Array, record: Activation) -> Array:
-    """Compute log(E φ²/q)."""
-    q = np.exp(np.clip(log_q, *np.log(Q_BOUNDS)))
-    return np.asarray(np.log(phi_second_moment(q, record) / q))
-
-
 def variances(sigma_w: ArrayLike, sigma_b: ArrayLike) -> tuple[Array, Array]:
     """Return σ_w² and σ_b², refusing what is negative or not finite."""
-    weight, bias = _finite("sigma_w", sigma_w), _finite("sigma_b", sigma_b)
+    weight, bias = finite("sigma_w", sigma_w), finite("sigma_b", sigma_b)
     return np.square(weight, out=np.empty_like(weight)), np.square(bias, out=np.empty_like(bias))
 
 
-def _finite(name: str, value: ArrayLike) -> Array:
+def finite(name: str, value: ArrayLike) -> Array:
+    """Return `value` as an array, refusing what is negative or not finite."""
     if np.ndim(value) == 0:
         return np.asarray(_checks.real(name, value, at_least=0.0))
     return _checks.array(name, value, at_least=0.0, at_most=float(np.finfo(np.float64).max))

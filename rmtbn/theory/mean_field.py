@@ -1,6 +1,7 @@
 """Mean field of wide unnormalised networks at initialisation: maps, fixed points, depth scales, critical points.
 
-The maps themselves are in `rmtbn.theory.length` (q, χ₁) and `rmtbn.theory.correlation` (c), and can be had from here.
+The maps themselves are in `rmtbn.theory.length` (q, χ₁), `rmtbn.theory.correlation` (c) and, iterated, in
+`rmtbn.theory.propagation`; all can be had from here.
 At the fixed point q* of the length map and c* of the correlation map (Schoenholz et al. 2017, arXiv:1611.01232)
 
 - deviations from q* shrink by χ_q per layer, those from c* by χ_c = σ_w² E φ′(h₁)φ′(h₂) taken at (q*, c*),
@@ -22,20 +23,23 @@ from rmtbn.activations import activation as find_activation
 from rmtbn.theory.correlation import (
     correlation_map,
     correlation_slope,
-    correlations,
     decorrelation_map,
-    decorrelations,
 )
 from rmtbn.theory.length import (
-    Q_BOUNDS,
     chi1,
     dphi_second_moment,
     length_map,
     length_slope,
-    lengths,
-    log_lengths,
     phi_second_moment,
     variances,
+)
+from rmtbn.theory.propagation import (
+    LENGTH_BOUNDS,
+    correlations,
+    decorrelations,
+    lengths,
+    log_lengths,
+    propagation,
 )
 
 __all__ = [
@@ -55,6 +59,7 @@ __all__ = [
     "lengths",
     "log_lengths",
     "phi_second_moment",
+    "propagation",
 ]
 
 Array = NDArray[np.float64]
@@ -129,7 +134,7 @@ def fixed_point(activation: str | Activation, *, sigma_w: float, sigma_b: float 
     record = find_activation(activation)
     weight, bias = (float(v) for v in variances(_checks.real("sigma_w", sigma_w, above=0.0), sigma_b))
     q = _attractor(record, weight, bias)
-    at = min(max(q, Q_BOUNDS[0]), Q_BOUNDS[1])  # limits at q = 0 and at infinity
+    at = min(max(q, LENGTH_BOUNDS[0]), LENGTH_BOUNDS[1])  # limits at q = 0 and at infinity
     chi_q = float(length_slope(at, record, sigma_w=sigma_w))
     c, chi_c = _correlation_attractor(record, at, sigma_w, sigma_b)
     return FixedPoint(

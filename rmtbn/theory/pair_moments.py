@@ -56,7 +56,7 @@ def phi_difference(q: ArrayLike, d: ArrayLike, activation: str | Activation) -> 
     closed = closed_form(record)
     if closed is not None:
         return closed.difference(q, d).reshape(shape)
-    return pair_expectation(_half_square_difference(record), q, d, kinks=record.kinks).reshape(shape)
+    return pair_expectation(difference_function(record), q, d, kinks=record.kinks).reshape(shape)
 
 
 def dphi_product(q: ArrayLike, d: ArrayLike, activation: str | Activation) -> Array:
@@ -66,8 +66,7 @@ def dphi_product(q: ArrayLike, d: ArrayLike, activation: str | Activation) -> Ar
     closed = closed_form(record)
     if closed is not None:
         return closed.slope_product(q, d).reshape(shape)
-    product = pair_expectation(lambda s, t: record.dphi(s + t) * record.dphi(s - t), q, d, kinks=record.kinks)
-    return product.reshape(shape)
+    return pair_expectation(slope_function(record), q, d, kinks=record.kinks).reshape(shape)
 
 
 def closed_form(activation: str | Activation) -> PairMoments | None:
@@ -78,6 +77,16 @@ def closed_form(activation: str | Activation) -> PairMoments | None:
     return CLOSED_FORMS.get(record.name) if ACTIVATIONS.get(record.name) is record else None
 
 
+def asymptote(activation: str | Activation, *, scale: float) -> PairMoments | None:
+    """Return the closed forms of the two half lines that φ is where |h| is about `scale`; None if it is not."""
+    record = find_activation(activation)
+    h = scale * np.array([-1.0, 1.0, -0.1, 0.1])
+    slopes = record.phi(h) / h
+    if not np.allclose(slopes[:2], slopes[2:], rtol=1e-6, atol=1e-6 * np.abs(slopes).max()):
+        return None
+    return _two_slopes(float(slopes[0]), float(slopes[1]))
+
+
 def _pair(q: ArrayLike, d: ArrayLike) -> tuple[Array, Array, tuple[int, ...]]:
     """Return q and d flat, and the shape they broadcast to."""
     length = np.maximum(_checks.array("q", q, at_least=0.0), SMALLEST_Q)
@@ -85,7 +94,9 @@ def _pair(q: ArrayLike, d: ArrayLike) -> tuple[Array, Array, tuple[int, ...]]:
     return first.ravel(), second.ravel(), first.shape
 
 
-def _half_square_difference(record: Activation) -> PairFunction:
+def difference_function(record: Activation) -> PairFunction:
+    """Return (φ(s + t) - φ(s - t))²/2 as a function of s and t that keeps every digit for small t."""
+
     def f(s: Array, t: Array) -> Array:
         step = record.phi(s + t) - record.phi(s - t)
         small = np.abs(t) < SMALL_STEP * np.maximum(1.0, np.abs(s))
@@ -97,6 +108,11 @@ def _half_square_difference(record: Activation) -> PairFunction:
         return np.asarray(step * step / 2)
 
     return f
+
+
+def slope_function(record: Activation) -> PairFunction:
+    """Return φ′(s + t) φ′(s - t) as a function of s and t."""
+    return lambda s, t: np.asarray(record.dphi(s + t) * record.dphi(s - t))
 
 
 def _angle(d: Array) -> Array:
