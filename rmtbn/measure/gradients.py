@@ -42,7 +42,8 @@ def log_gradient_norms(
     Raises
     ------
     InvalidArgumentError
-        For an unknown layer, inputs that are not finite, or a loss that is no finite scalar.
+        For an unknown layer, inputs or outputs that are not finite, or a loss that is no finite scalar or does not
+        depend on the module's output.
     """
     with torch.enable_grad():
         start = x.detach().requires_grad_()
@@ -50,11 +51,15 @@ def log_gradient_norms(
         value = loss(result)
         if value.numel() != 1 or not torch.isfinite(value).all():
             raise _checks.fail("loss", "a finite scalar of the module's output", value.detach().tolist())
-        gradients = torch.autograd.grad(value.reshape(()), outputs)
+        if not value.requires_grad:
+            raise _checks.fail("loss", "a function of the module's output", value.item())
+        gradients = torch.autograd.grad(value.reshape(()), outputs, allow_unused=True)
     return np.array([_log_squared_norm(gradient) for gradient in gradients])
 
 
-def _log_squared_norm(gradient: Tensor) -> float:
+def _log_squared_norm(gradient: Tensor | None) -> float:
+    if gradient is None:  # the layer ran, and the output does not depend on it
+        return -np.inf
     g = gradient.double().flatten()
     scale = float(g.abs().max())
     return 2 * float(np.log(scale)) + float((g / scale).square().sum().log()) if scale > 0 else -np.inf
