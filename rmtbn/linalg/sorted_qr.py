@@ -54,8 +54,8 @@ def sorted_qr(
     """Factorise Y with its columns sorted by scale and its rows by size.
 
     Columns are sorted by `log_scale` plus their log norm, in place of pivoting within the factorisation; rows by size,
-    which makes Householder QR accurate row by row. If a column turns out to depend on those before it while later ones
-    do not, the dependent ones are put last and the factorisation is done again.
+    which makes Householder QR accurate row by row. If columns turn out to depend on those before them while later ones
+    may not, they are put last and the factorisation is done again.
 
     Parameters
     ----------
@@ -79,15 +79,18 @@ def sorted_qr(
     rows = sizes.argsort(dim=-1, descending=True, stable=True)
     sorted_y = y.take_along_dim(rows[..., None], dim=-2)
     rest = _tail_norms(sizes.gather(-1, rows))[..., : min(y.shape[-2:])]
-    columns = (log_scale + norms(y, dim=-2).double().log()).argsort(dim=-1, descending=True, stable=True)
-    q, r = torch.linalg.qr(sorted_y.take_along_dim(columns[..., None, :], dim=-1))
-    structural = _structural(rest, log_scale.gather(-1, columns))
-    live, settled = _rank(r, rest, structural)
-    if not settled:
-        columns = columns.gather(-1, _dependent_last(live, r.shape[-1]))
+    by_size = (log_scale + norms(y, dim=-2).double().log()).argsort(dim=-1, descending=True, stable=True)
+    dependent = torch.zeros_like(log_scale, dtype=torch.bool)  # columns of Y found to depend on others
+    settled = False
+    while not settled:
+        last = dependent.gather(-1, by_size).to(torch.int8).argsort(dim=-1, stable=True)
+        columns = by_size.gather(-1, last)
         q, r = torch.linalg.qr(sorted_y.take_along_dim(columns[..., None, :], dim=-1))
         structural = _structural(rest, log_scale.gather(-1, columns))
-        live, _ = _rank(r, rest, structural)
+        live, settled = _rank(r, rest, structural)
+        found = torch.zeros_like(dependent).scatter_(-1, columns[..., : live.shape[-1]], ~(live | structural))
+        settled = settled or not bool((found & ~dependent).any())
+        dependent = dependent | found
     cut = ~(live | structural).all(dim=-1)
     q = torch.zeros_like(q).scatter_(-2, rows[..., None].expand_as(q), q * live[..., None, :])
     return SortedQR(q=q, r=r, columns=columns, live=live, cut=cut, amplification=_amplification(r, rest, live))
@@ -133,12 +136,6 @@ def _without(r: Float[Tensor, "*batch k n"], dropped: Bool[Tensor, "*batch k"]) 
     kept = ~dropped
     square = r[..., : r.shape[-2]] * kept[..., None] * kept[..., None, :]
     return square + torch.diag_embed(dropped.to(r.dtype))
-
-
-def _dependent_last(live: Bool[Tensor, "*batch k"], columns: int) -> Int[Tensor, "*batch n"]:
-    """Order of the columns with those of zero pivots last, all else as it was."""
-    late = torch.cat([~live, live.new_zeros(*live.shape[:-1], columns - live.shape[-1])], dim=-1)
-    return late.to(torch.int8).argsort(dim=-1, stable=True)
 
 
 def _amplification(r: Tensor, rest: Tensor, live: Bool[Tensor, "*batch k"]) -> Float[Tensor, "*batch"]:
