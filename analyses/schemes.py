@@ -41,7 +41,7 @@ GAUSSIAN_SIGMA_W = 2.0  # of the scheme "gaussian": in the chaotic phase of tanh
 GRID: Mapping[str, Mapping[str, int]] = MappingProxyType(
     {
         "quick": {"max_depth": 16, "width": 64, "networks": 2, "examples": 32, "bn_width": 16, "bn_batch": 6},
-        "default": {"max_depth": 256, "width": 128, "networks": 4, "examples": 128, "bn_width": 32, "bn_batch": 6},
+        "default": {"max_depth": 256, "width": 128, "networks": 4, "examples": 128, "bn_width": 24, "bn_batch": 6},
         "paper": {"max_depth": 256, "width": 512, "networks": 16, "examples": 512, "bn_width": 128, "bn_batch": 16},
     }
 )

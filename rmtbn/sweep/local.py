@@ -7,6 +7,7 @@ from collections.abc import Generator, Iterable
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 
 from pebble import ProcessExpired, ProcessPool
+from threadpoolctl import threadpool_limits
 
 from rmtbn import _checks
 from rmtbn.sweep.engine import Engine, Failure, Outcome, compute
@@ -67,8 +68,9 @@ def _outcome(future: "Future[Outcome]", cell: Cell) -> Outcome:
 
 
 def _threads(count: int) -> None:
-    """Share the cores between the workers; also for what they import later."""
+    """Share the cores between the workers: for what is loaded already, for what they load later, and for torch."""
     os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = str(count)
+    threadpool_limits(limits=count)
     import torch  # noqa: PLC0415 - only a worker needs it
 
     torch.set_num_threads(count)
