@@ -105,9 +105,9 @@ def test_tables_hold_the_moments_of_pairs(name):
     d = np.exp(rng.uniform(-30, 0, 60))
     d[::2] = 2 - d[::2]
     d[:2] = 0.0, 2.0
-    difference = moment_table.look_up(record, "difference", log_q, d)
+    difference = moment_table.look_up(log_q, d, record=record, moment="difference")
     np.testing.assert_allclose(difference, phi_difference(np.exp(log_q), d, record), rtol=1e-10)
-    product = moment_table.look_up(record, "slope_product", log_q, d)
+    product = moment_table.look_up(log_q, d, record=record, moment="slope_product")
     np.testing.assert_allclose(product, dphi_product(np.exp(log_q), d, record), rtol=0, atol=1e-10)
 
 

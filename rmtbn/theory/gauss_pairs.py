@@ -57,7 +57,7 @@ def expectation_grid(
     Parameters
     ----------
     f, kinks
-        As in `pair_expectation`.
+        As in `pair_expectation`; f may return several functions along a first axis.
     wide, narrow
         Variances: the larger ones of those of s and t, > 0; and the smaller ones, > 0 or all 0.
     mirrored
@@ -66,7 +66,7 @@ def expectation_grid(
     Returns
     -------
     Array
-        Shape (wide, narrow). Where a narrow variance is above a wide one it is less accurate.
+        Shape (wide, narrow), or (functions, wide, narrow); less accurate where a narrow variance is above a wide one.
     """
     k = np.asarray(kinks, dtype=np.float64)
     if mirrored:  # kinks at t = ±(k - s), and, where f is taken at -s, at ±(k + s)
@@ -78,7 +78,7 @@ def expectation_grid(
     inside, inside_weight = _wide_nodes(outside, wide, cuts)
     values = (f(outside, inside) + f(-outside, inside)) / 2 if mirrored else f(inside, outside)
     values = values * inside_weight
-    inner = np.stack([np.sum(values * _density(inside, variance), axis=-1) for variance in wide])
+    inner = np.stack([np.sum(values * _density(inside, variance), axis=-1) for variance in wide], axis=-2)
     return np.asarray(inner @ probability)
 
 

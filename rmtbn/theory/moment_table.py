@@ -51,8 +51,18 @@ def length_table(record: Activation) -> LengthTable:
     )
 
 
-def look_up(record: Activation, moment: str, log_q: Array, d: Array) -> Array:
-    """Look up a pair moment of φ, "difference" or "slope_product", for flat arrays of log q and d = 1 - c."""
+def look_up(log_q: Array, d: Array, *, record: Activation, moment: str) -> Array:
+    """Look up a moment of pairs, whose tables are made when first asked for.
+
+    Parameters
+    ----------
+    log_q, d
+        Flat arrays of log q and of 1 - c.
+    record
+        φ.
+    moment
+        "difference" or "slope_product".
+    """
     values = np.empty(log_q.shape)
     blocks, mirrored = np.floor(log_q / BLOCK).astype(int), d > 1
     for block in np.unique(blocks):
@@ -71,13 +81,19 @@ def pair_table(record: Activation, *, block: int, mirrored: bool = False) -> Pai
     gap = SMALLEST_GAP[bool(record.kinks)]
     wide, narrow = _even(q_low / 2, q_high), _even(gap * q_low / 2, q_high / 2)
 
-    def tabulate(f: gauss_pairs.PairFunction, *, relative: bool) -> Callable[[Array, Array], Array]:
-        values = gauss_pairs.expectation_grid(f, np.exp(wide), np.exp(narrow), kinks=record.kinks, mirrored=mirrored)
-        return _surface(wide, narrow, values / np.exp(narrow) if relative else values, mirrored=mirrored)
-
-    ratio = tabulate(pair_moments.difference_function(record), relative=not mirrored)
-    product = tabulate(pair_moments.slope_function(record), relative=False)
-    return PairTable(difference=ratio if mirrored else lambda q, d: q * d / 2 * ratio(q, d), slope_product=product)
+    functions = pair_moments.difference_function(record), pair_moments.slope_function(record)
+    difference, product = gauss_pairs.expectation_grid(
+        lambda s, t: np.stack([f(s, t) for f in functions]),
+        np.exp(wide),
+        np.exp(narrow),
+        kinks=record.kinks,
+        mirrored=mirrored,
+    )
+    slope = _surface(wide, narrow, product, mirrored=mirrored)
+    if mirrored:
+        return PairTable(difference=_surface(wide, narrow, difference, mirrored=True), slope_product=slope)
+    ratio = _surface(wide, narrow, difference / np.exp(narrow), mirrored=False)  # which is flat where d is small
+    return PairTable(difference=lambda q, d: q * d / 2 * ratio(q, d), slope_product=slope)
 
 
 def _curve(x: Array, y: Array) -> Callable[[Array], Array]:

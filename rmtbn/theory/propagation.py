@@ -70,20 +70,15 @@ def propagation(
         Errors of one layer are below 1e-10 relative; on the critical line they add up over the layers.
     """
     record = find_activation(activation)
-    d0 = 1.0 - _checks.array("c0", c0, at_least=-1.0, at_most=1.0)
-    d = decorrelations(d0, record, q0=q0, depth=depth, sigma_w=sigma_w, sigma_b=sigma_b)
+    d0 = np.asarray(1.0 - _checks.array("c0", c0, at_least=-1.0, at_most=1.0))
     log_q = log_lengths(q0, record, depth=depth, sigma_w=sigma_w, sigma_b=sigma_b)
+    d = _decorrelations(d0, record, log_q, sigma_b)
     weight, _ = length.variances(sigma_w, sigma_b)
-    log_q = _aligned(log_q, d.ndim)
-    log_slope = _log_slope_rule(record, log_q.size)
-    product = _pair_rule(record, "slope_product", d.size)
-    at, d_flat = np.broadcast_arrays(np.clip(log_q, *LOG_PAIR_BOUNDS), d)
-    return Propagation(
-        log_q=np.broadcast_to(log_q, d.shape),
-        decorrelation=d,
-        chi1=np.broadcast_to(weight * np.exp(log_slope(log_q.ravel()).reshape(log_q.shape)), d.shape),
-        chi=weight * product(at.ravel(), d_flat.ravel()).reshape(d.shape),
-    )
+    chi1 = weight * np.exp(_log_slope_rule(record, log_q.size)(log_q.ravel()).reshape(log_q.shape))
+    log_q, chi1 = (np.broadcast_to(_aligned(x, d.ndim), d.shape) for x in (log_q, chi1))
+    within = np.clip(log_q, *LOG_PAIR_BOUNDS).ravel()
+    product = _pair_rule(record, "slope_product", d.size)(within, d.ravel()).reshape(d.shape)
+    return Propagation(log_q=log_q, decorrelation=d, chi1=chi1, chi=weight * product)
 
 
 def lengths(
@@ -190,22 +185,25 @@ def decorrelations(
     record = find_activation(activation)
     d0 = _checks.array("d0", d0, at_least=0.0, at_most=2.0)
     log_q = log_lengths(q0, record, depth=depth, sigma_w=sigma_w, sigma_b=sigma_b)
+    return _decorrelations(d0, record, log_q, sigma_b)
+
+
+def _decorrelations(d0: Array, record: Activation, log_q: Array, sigma_b: ArrayLike) -> Array:
     if np.isneginf(log_q).any():
-        raise _checks.fail("q0", "of a network without a layer of length 0, which has no correlation", q0)
-    _, bias = length.variances(sigma_w, sigma_b)
+        raise _checks.fail("q0", "of a network without a layer of length 0, which has no correlation", 0.0)
     with np.errstate(under="ignore", divide="ignore"):
-        signal = -np.expm1(np.log(bias) - log_q)  # the share of q^l that comes from the signal
-    shape = np.broadcast_shapes(d0.shape, log_q.shape[1:])
-    signal, log_q = (np.broadcast_to(_aligned(x, 1 + len(shape)), (depth, *shape)) for x in (signal, log_q))
-    log_q, signal = np.clip(log_q.reshape(depth, -1), *LOG_PAIR_BOUNDS), signal.reshape(depth, -1)
+        signal = -np.expm1(np.log(np.square(sigma_b)) - log_q)  # the share of q^l that comes from the signal
+    full = (len(log_q), *np.broadcast_shapes(d0.shape, log_q.shape[1:]))
+    signal, log_q = (np.broadcast_to(_aligned(x, len(full)), full).reshape(len(log_q), -1) for x in (signal, log_q))
+    log_q = np.clip(log_q, *LOG_PAIR_BOUNDS)
     difference = _pair_rule(record, "difference", log_q.size)
     second = np.exp(log_q + _log_gain_rule(record, log_q.size)(log_q.ravel()).reshape(log_q.shape))
     d = np.empty(log_q.shape)
-    d[0] = signal[0] * np.broadcast_to(d0, shape).ravel()
-    for layer in range(1, depth):
+    d[0] = signal[0] * np.broadcast_to(d0, full[1:]).ravel()
+    for layer in range(1, len(d)):
         lost = difference(log_q[layer - 1], d[layer - 1]) / second[layer - 1]
         d[layer] = signal[layer] * np.minimum(lost, 2.0)
-    return d.reshape(depth, *shape)
+    return d.reshape(full)
 
 
 def _aligned(values: Array, ndim: int) -> Array:
@@ -240,7 +238,7 @@ def _pair_rule(record: Activation, moment: str, evaluations: int) -> Callable[[A
     direct = {"difference": pair_moments.phi_difference, "slope_product": pair_moments.dphi_product}[moment]
     general = _of_log(lambda q, d: direct(q, d, record))
     if evaluations > MANY:
-        general = functools.partial(moment_table.look_up, record, moment)
+        general = functools.partial(moment_table.look_up, record=record, moment=moment)
     limits = [pair_moments.asymptote(record, scale=bound**0.5) for bound in PAIR_BOUNDS]
 
     def rule(log_q: Array, d: Array) -> Array:
