@@ -1,7 +1,8 @@
 """The claims of `rmtbn schemes`: what papers say of these schemes, each judged by its numbers."""
 
 import math
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 from scipy import stats
@@ -11,8 +12,7 @@ from rmtbn.report.page import Claim
 from rmtbn.result import Scalar
 from rmtbn.theory import bn_mean_field, mean_field
 
-if TYPE_CHECKING:
-    from ._schemes_page import Schemes
+from ._schemes_records import Schemes
 
 FINITE_SIZE = 4.0  # allowance 4/N per layer: E ln of a squared norm differs from ln E by at most 5/(2N) per ReLU layer
 RULE = (
@@ -22,69 +22,106 @@ RULE = (
 )
 
 
-def claims(schemes: "Schemes") -> tuple[Claim, ...]:
+Key = tuple[str, str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RateClaim:
+    """A claim on the growth per layer of a logarithm, for one kind of network.
+
+    Parameters
+    ----------
+    statement, source
+        What is said, and where.
+    key
+        Activation, norm and scheme.
+    column
+        The logarithm: "log_q" or "log_gradient".
+    predicted, alternative
+        The rate that is claimed, and the one that the claim denies.
+    """
+
+    statement: str
+    source: str
+    key: Key
+    column: str
+    predicted: Callable[[Schemes], float]
+    alternative: Callable[[Schemes], float]
+
+
+def claims(schemes: Schemes) -> tuple[Claim, ...]:
     """Judge every claim."""
-    bn_rate = math.log(bn_mean_field.fixed_point("relu", batch_size=schemes.examples).explosion_rate)
-    chaotic = mean_field.fixed_point("tanh", sigma_w=schemes.gaussian_sigma_w).chi1
-    return (
-        _rate_claim(
-            schemes,
-            ("relu", "none", "he_normal"),
-            "log_q",
-            statement="He initialisation keeps the mean square of ReLU pre-activations at every depth.",
-            source="He et al. 2015, arXiv:1502.01852, eq. (10)",
-            predicted=0.0,
-            alternative=-math.log(2),
-        ),
-        _rate_claim(
-            schemes,
-            ("relu", "none", "glorot_normal"),
-            "log_q",
-            statement="Glorot initialisation halves the mean square per ReLU layer.",
-            source="He et al. 2015, arXiv:1502.01852, section 2.2",
-            predicted=-math.log(2),
-            alternative=0.0,
-        ),
-        _rate_claim(
-            schemes,
-            ("relu", "none", "he_normal"),
-            "log_gradient",
-            statement="He initialisation keeps the squared gradient norm of ReLU networks at every depth.",
-            source="He et al. 2015, arXiv:1502.01852, eq. (14)",
-            predicted=0.0,
-            alternative=bn_rate,
-        ),
-        _rate_claim(
-            schemes,
-            ("relu", "batch", "he_normal"),
-            "log_gradient",
-            statement="Batch normalisation makes gradients explode: the squared norm grows by λ_G(B) per ReLU layer, "
-            "which tends to π/(π − 1) ≈ 1.467 for large batches.",
-            source="Yang et al. 2019, arXiv:1902.08129, section 3",
-            predicted=bn_rate,
-            alternative=0.0,
-        ),
-        _rate_claim(
-            schemes,
-            ("tanh", "none", "gaussian"),
-            "log_gradient",
-            statement="Gradients of tanh networks explode in the chaotic phase, by χ₁ > 1 per layer.",
-            source="Schoenholz et al. 2017, arXiv:1611.01232, eq. (6)",
-            predicted=math.log(chaotic),
-            alternative=0.0,
-        ),
-        _rate_claim(
-            schemes,
-            ("tanh", "none", "critical"),
-            "log_gradient",
-            statement="On the critical line the squared gradient norm of tanh networks is kept.",
-            source="Schoenholz et al. 2017, arXiv:1611.01232, section 3",
-            predicted=0.0,
-            alternative=math.log(chaotic),
-        ),
-        _correlation_claim(schemes),
-        _conditioning_claim(schemes),
-    )
+    rates = tuple(_judged(claim, schemes) for claim in RATE_CLAIMS)
+    return (*rates, _correlation_claim(schemes), _conditioning_claim(schemes))
+
+
+def _constant(_schemes: Schemes) -> float:
+    return 0.0
+
+
+def _halving(_schemes: Schemes) -> float:
+    return -math.log(2)
+
+
+def _explosion(schemes: Schemes) -> float:
+    return math.log(bn_mean_field.fixed_point("relu", batch_size=schemes.examples).explosion_rate)
+
+
+def _chaos(schemes: Schemes) -> float:
+    return math.log(mean_field.fixed_point("tanh", sigma_w=schemes.gaussian_sigma_w).chi1)
+
+
+RATE_CLAIMS = (
+    RateClaim(
+        statement="He initialisation keeps the mean square of ReLU pre-activations at every depth.",
+        source="He et al. 2015, arXiv:1502.01852, eq. (10)",
+        key=("relu", "none", "he_normal"),
+        column="log_q",
+        predicted=_constant,
+        alternative=_halving,
+    ),
+    RateClaim(
+        statement="Glorot initialisation halves the mean square per ReLU layer.",
+        source="He et al. 2015, arXiv:1502.01852, section 2.2",
+        key=("relu", "none", "glorot_normal"),
+        column="log_q",
+        predicted=_halving,
+        alternative=_constant,
+    ),
+    RateClaim(
+        statement="He initialisation keeps the squared gradient norm of ReLU networks at every depth.",
+        source="He et al. 2015, arXiv:1502.01852, eq. (14)",
+        key=("relu", "none", "he_normal"),
+        column="log_gradient",
+        predicted=_constant,
+        alternative=_explosion,
+    ),
+    RateClaim(
+        statement="Batch normalisation makes gradients explode: the squared norm grows by λ_G(B) per ReLU layer, which "
+        "tends to π/(π − 1) ≈ 1.467 for large batches.",
+        source="Yang et al. 2019, arXiv:1902.08129, section 3",
+        key=("relu", "batch", "he_normal"),
+        column="log_gradient",
+        predicted=_explosion,
+        alternative=_constant,
+    ),
+    RateClaim(
+        statement="Gradients of tanh networks explode in the chaotic phase, by χ₁ > 1 per layer.",
+        source="Schoenholz et al. 2017, arXiv:1611.01232, eq. (6)",
+        key=("tanh", "none", "gaussian"),
+        column="log_gradient",
+        predicted=_chaos,
+        alternative=_constant,
+    ),
+    RateClaim(
+        statement="On the critical line the squared gradient norm of tanh networks is kept.",
+        source="Schoenholz et al. 2017, arXiv:1611.01232, section 3",
+        key=("tanh", "none", "critical"),
+        column="log_gradient",
+        predicted=_constant,
+        alternative=_chaos,
+    ),
+)
 
 
 def judge(measured: Scalar, *, predicted: float, alternative: float, allowance: float) -> str:
@@ -98,30 +135,22 @@ def judge(measured: Scalar, *, predicted: float, alternative: float, allowance: 
     return "contradicted"
 
 
-def _rate_claim(
-    schemes: "Schemes",
-    key: tuple[str, str, str],
-    column: str,
-    *,
-    statement: str,
-    source: str,
-    predicted: float,
-    alternative: float,
-) -> Claim:
-    rate, start, end = _rate(schemes, key, column)
-    verdict = judge(rate, predicted=predicted, alternative=alternative, allowance=FINITE_SIZE / schemes.width)
+def _judged(claim: RateClaim, schemes: Schemes) -> Claim:
+    rate, start, end = _rate(schemes, claim.key, claim.column)
+    predicted, alternative = claim.predicted(schemes), claim.alternative(schemes)
+    allowance = FINITE_SIZE / schemes.width
     return Claim(
-        statement=statement,
-        source=source,
+        statement=claim.statement,
+        source=claim.source,
         predicted=f"ln growth {number(predicted)} per layer (factor {number(math.exp(predicted), digits=4)})",
         measured=f"{with_error(rate.value, rate.se)} per layer (factor {number(math.exp(rate.value), digits=4)})",
-        verdict=verdict,
+        verdict=judge(rate, predicted=predicted, alternative=alternative, allowance=allowance),
         evidence=f"Growth from depth {start} to {end}, {rate.networks} networks of width {schemes.width}; the "
         f"alternative is ln growth {number(alternative)}.",
     )
 
 
-def _rate(schemes: "Schemes", key: tuple[str, str, str], column: str) -> tuple[Scalar, int, int]:
+def _rate(schemes: Schemes, key: Key, column: str) -> tuple[Scalar, int, int]:
     """Growth of a logarithm per layer between depth 4 (or 2) and the deepest, one value per network."""
     rows = schemes.of(schemes.depths if column == "log_gradient" else schemes.layers, *key)
     axis = "depth" if column == "log_gradient" else "layer"
@@ -132,7 +161,7 @@ def _rate(schemes: "Schemes", key: tuple[str, str, str], column: str) -> tuple[S
     return Scalar.over_networks(slopes.to_numpy(), symbol="ln rate", label=column), start, end
 
 
-def _correlation_claim(schemes: "Schemes") -> Claim:
+def _correlation_claim(schemes: Schemes) -> Claim:
     end = int(schemes.depths.depth.max())
     predicted = bn_mean_field.fixed_point("relu", batch_size=schemes.examples).c
     rows = schemes.of(schemes.layers, "relu", "batch", "he_normal")
@@ -152,7 +181,7 @@ def _correlation_claim(schemes: "Schemes") -> Claim:
     )
 
 
-def _conditioning_claim(schemes: "Schemes") -> Claim:
+def _conditioning_claim(schemes: Schemes) -> Claim:
     end = int(schemes.depths.depth.max())
 
     def condition(scheme: str) -> Scalar:

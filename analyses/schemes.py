@@ -30,6 +30,7 @@ from rmtbn.sweep.run import run
 
 from . import _schemes_page
 from ._options import DATA_HELP, Common, common, echo_json, enough, example, load
+from ._schemes_records import Schemes
 
 SCHEMES = tuple(inits.INITS)
 ACTIVATIONS = ("relu", "tanh")
@@ -197,7 +198,7 @@ def command(*, options: Common, data: str) -> None:
     """Find how, and at what depth, each initialisation scheme fails."""
     enough(load(data), GRID[options.preset]["examples"])
     records = run(STUDY, cells(options, data=data), store=options.store("schemes"), engine=options.engine_function())
-    schemes = _schemes_page.Schemes(records, gaussian_sigma_w=GAUSSIAN_SIGMA_W)
+    schemes = Schemes(records, gaussian_sigma_w=GAUSSIAN_SIGMA_W)
     if options.as_json:
         echo_json(_schemes_page.numbers(schemes))
         return

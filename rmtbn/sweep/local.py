@@ -40,16 +40,16 @@ def local(workers: int | None = None) -> Engine:
             return
         spawn = multiprocessing.get_context("spawn")
         threads = max(1, cores // count)
-        pool = ProcessPool(max_workers=min(count, len(first)), context=spawn, initializer=_threads, initargs=(threads,))
+        pool = ProcessPool(max_workers=min(count, len(first)), context=spawn)
         running: dict[Future[Outcome], Cell] = {}
         try:
-            running.update((pool.schedule(compute, args=(study, cell)), cell) for cell in first)
+            running.update((pool.schedule(_compute, args=(study, cell, threads)), cell) for cell in first)
             while running:
                 done, _ = wait(running, return_when=FIRST_COMPLETED)
                 for future in done:
                     cell = running.pop(future)
                     running.update(
-                        (pool.schedule(compute, args=(study, new)), new) for new in itertools.islice(queue, 1)
+                        (pool.schedule(_compute, args=(study, new, threads)), new) for new in itertools.islice(queue, 1)
                     )
                     yield _outcome(future, cell)
         finally:
@@ -67,10 +67,7 @@ def _outcome(future: "Future[Outcome]", cell: Cell) -> Outcome:
         return Failure(cell=cell, error=said, trace=said)
 
 
-def _threads(count: int) -> None:
-    """Share the cores between the workers: for what is loaded already, for what they load later, and for torch."""
-    os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = str(count)
-    threadpool_limits(limits=count)
-    import torch  # noqa: PLC0415 - only a worker needs it
-
-    torch.set_num_threads(count)
+def _compute(study: Study, cell: Cell, threads: int) -> Outcome:
+    """Compute a cell in a worker that keeps to its share of the cores (the study has loaded what it needs by now)."""
+    with threadpool_limits(limits=threads):
+        return compute(study, cell)

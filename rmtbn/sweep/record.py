@@ -45,7 +45,16 @@ class Record:
 
 
 def record(study: Study, cell: Cell, *, frames: object, provenance: Mapping[str, str | float]) -> Record:
-    """Make the record of what `study` returned for `cell`: `frames`, a mapping from table name to DataFrame.
+    """Make the record of what a study returned for a cell.
+
+    Parameters
+    ----------
+    study, cell
+        What was computed.
+    frames
+        What came out: a mapping from table name to DataFrame.
+    provenance
+        How it was made.
 
     Raises
     ------
