@@ -12,7 +12,7 @@ from rmtbn.report.page import Claim
 from rmtbn.result import Scalar
 from rmtbn.theory import bn_mean_field, mean_field
 
-from ._schemes_records import Schemes
+from ._schemes_records import Key, Schemes
 
 FINITE_SIZE = 4.0  # allowance 4/N per layer: E ln of a squared norm differs from ln E by at most 5/(2N) per ReLU layer
 RULE = (
@@ -20,9 +20,6 @@ RULE = (
     "widened by 4/N for finite width, and the alternative is not; contradicted if the prediction is not; inconclusive "
     "if both are, or if there is one network only."
 )
-
-
-Key = tuple[str, str, str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,23 +148,20 @@ def _judged(claim: RateClaim, schemes: Schemes) -> Claim:
 
 
 def _rate(schemes: Schemes, key: Key, column: str) -> tuple[Scalar, int, int]:
-    """Growth of a logarithm per layer between depth 4 (or 2) and the deepest, one value per network."""
-    rows = schemes.of(schemes.depths if column == "log_gradient" else schemes.layers, *key)
-    axis = "depth" if column == "log_gradient" else "layer"
-    end = int(schemes.depths.depth.max())
+    """Growth of a logarithm per layer between depth 4 (or 1) and the deepest, one value per network."""
+    end = schemes.deepest
     start = 4 if end > 4 else 1
-    values = rows.pivot_table(index="seed", columns=axis, values=column)
+    values = schemes.by_network(key, column)
     slopes = (values[end] - values[start]) / (end - start)
     return Scalar.over_networks(slopes.to_numpy(), symbol="ln rate", label=column), start, end
 
 
 def _correlation_claim(schemes: Schemes) -> Claim:
-    end = int(schemes.depths.depth.max())
+    end = schemes.deepest
     predicted = bn_mean_field.fixed_point("relu", batch_size=schemes.examples).c
-    rows = schemes.of(schemes.layers, "relu", "batch", "he_normal")
-    last = rows[rows.layer > end // 2].groupby("seed").correlation.mean()
-    plain = schemes.of(schemes.layers, "relu", "none", "he_normal")
-    collapsed = float(plain[plain.layer == end].correlation.mean())
+    normed = schemes.by_network(("relu", "batch", "he_normal"), "correlation")
+    last = normed[[layer for layer in normed if layer > end // 2]].mean(axis=1)
+    collapsed = float(schemes.by_network(("relu", "none", "he_normal"), "correlation")[end].mean())
     measured = Scalar.over_networks(last.to_numpy(), symbol="c", label="correlation")
     return Claim(
         statement="Batch normalisation keeps inputs apart: their correlation in a ReLU network tends to J₁(−1/(B−1)), "
@@ -182,11 +176,11 @@ def _correlation_claim(schemes: Schemes) -> Claim:
 
 
 def _conditioning_claim(schemes: Schemes) -> Claim:
-    end = int(schemes.depths.depth.max())
+    end = schemes.deepest
 
     def condition(scheme: str) -> Scalar:
-        rows = schemes.of(schemes.depths, "tanh", "none", scheme)
-        return Scalar.over_networks(rows[rows.depth == end].log_condition.to_numpy(), symbol="ln κ", label=scheme)
+        values = schemes.by_network(("tanh", "none", scheme), "log_condition")[end]
+        return Scalar.over_networks(values.to_numpy(), symbol="ln κ", label=scheme)
 
     orthogonal, gaussian = condition("orthogonal"), condition("critical")
     gap, se = gaussian.value - orthogonal.value, float(np.hypot(gaussian.se, orthogonal.se))

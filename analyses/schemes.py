@@ -30,7 +30,7 @@ from rmtbn.sweep.run import run
 
 from . import _schemes_page
 from ._options import DATA_HELP, Common, common, echo_json, enough, example, load
-from ._schemes_records import Schemes
+from ._schemes_records import Schemes, numbers
 
 SCHEMES = tuple(inits.INITS)
 ACTIVATIONS = ("relu", "tanh")
@@ -68,7 +68,8 @@ def cell(
     Returns
     -------
     dict
-        "inputs": mean square and mean correlation of pairs of the inputs. "layers": per layer of the deepest network,
+        "inputs": mean square and mean correlation of pairs of the inputs, mean square of those where the Jacobian is
+        measured. "layers": per layer of the deepest network,
         log mean square of the pre-activations, mean correlation of pairs of examples, log squared gradient norm.
         "depths": per depth, log squared gradient norm at layer 1 and figures of the spectrum. "spectra": per depth, all
         log singular values of the Jacobian, of one example (norm none) or of a batch.
@@ -93,12 +94,14 @@ def cell(
 
     deep = network(width, source.classes)
     jacobian_width, batch = (bn_width, bn_batch) if norm == "batch" else (width, 1)
-    spectra = _spectra(network(jacobian_width, None), inputs(jacobian_width, batch).inputs, max_depth)
+    at = inputs(jacobian_width, batch).inputs
+    spectra = _spectra(network(jacobian_width, None), at, max_depth)
     images = inputs(width, examples)
     return {
         "inputs": pd.DataFrame(
             {
                 "q0": [float(images.inputs.square().mean())],
+                "jacobian_q0": [float(at.square().mean())],
                 "c0": [float(pair_correlations(nn.Sequential(nn.Identity()), images.inputs, layers=["0"]).mean())],
             }
         ),
@@ -106,11 +109,11 @@ def cell(
         "depths": pd.DataFrame(
             [
                 {
-                    "depth": at,
-                    "log_gradient": _gradients(_first_blocks(deep, at), images)[0],
+                    "depth": depth,
+                    "log_gradient": _gradients(_first_blocks(deep, depth), images)[0],
                     **_figures(spectrum, batch=batch if norm == "batch" else None),
                 }
-                for at, spectrum in spectra.items()
+                for depth, spectrum in spectra.items()
             ]
         ),
         "spectra": pd.DataFrame(
@@ -179,7 +182,7 @@ def _figures(spectrum: EmpiricalSpectrum, *, batch: int | None) -> dict[str, flo
     }
 
 
-STUDY = Study(name="schemes", version=1, compute=cell)
+STUDY = Study(name="schemes", version=2, compute=cell)
 
 
 def cells(options: Common, *, data: str) -> tuple[Cell, ...]:
@@ -200,7 +203,7 @@ def command(*, options: Common, data: str) -> None:
     records = run(STUDY, cells(options, data=data), store=options.store("schemes"), engine=options.engine_function())
     schemes = Schemes(records, gaussian_sigma_w=GAUSSIAN_SIGMA_W)
     if options.as_json:
-        echo_json(_schemes_page.numbers(schemes))
+        echo_json(numbers(schemes))
         return
     path = options.out / "schemes" / "index.html"
     write(_schemes_page.page(schemes, data=load(data).name, manifest=records.manifest()), path, styles=STYLES)
