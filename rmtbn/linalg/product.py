@@ -33,6 +33,8 @@ class Product:
         Natural logarithms of the scales, shape (..., r), float64; -inf where the rank of a batch entry is below r.
     t
         Unit rows, well conditioned, shape (..., r, n).
+    column_error
+        Rounding error of the columns of u, in units of eps, >= 1, shape (..., r), estimated.
     error
         Relative error of the singular values that the factors pushed so far have caused, shape (...), estimated.
     log_amplification
@@ -45,6 +47,7 @@ class Product:
     u: Float[Tensor, "*batch m r"]
     log_d: Float[Tensor, "*batch r"]
     t: Float[Tensor, "*batch r n"]
+    column_error: Float[Tensor, "*batch r"]
     error: Float[Tensor, "*batch"]
     log_amplification: Float[Tensor, "*batch"]
     pushes: int = 0
@@ -78,7 +81,14 @@ def identity(
         raise _checks.fail("dtype", "torch.float32 or torch.float64", dtype)
     eye = torch.eye(n, dtype=dtype, device=device).expand(*batch, n, n)
     zero = torch.zeros(batch, dtype=torch.float64, device=device)
-    return Product(u=eye, log_d=zero[..., None].expand(*batch, n), t=eye, error=zero, log_amplification=zero)
+    return Product(
+        u=eye,
+        log_d=zero[..., None].expand(*batch, n),
+        t=eye,
+        column_error=torch.ones((*batch, n), dtype=dtype, device=device),
+        error=zero,
+        log_amplification=zero,
+    )
 
 
 def push(
@@ -118,7 +128,9 @@ def push(
         raise _checks.fail("y", "finite; rescale the factor or push it in more steps", "inf or nan")
     scale, log_scale = power_of_two(y)
     row_scale = None if row_scale is None else row_scale * scale[..., None]
-    factors = sorted_qr(y * scale[..., None, None], product.log_d, row_scale)
+    whole = y.shape[-1] == product.u.shape[-2]  # where U spans the space nothing lies outside of its range
+    error = None if whole else product.column_error
+    factors = sorted_qr(y * scale[..., None, None], product.log_d, row_scale=row_scale, column_error=error)
     return _compress(_absorb(product, factors, -log_scale))
 
 
@@ -137,11 +149,13 @@ def _absorb(product: Product, factors: SortedQR, log_scale: Float[Tensor, "*batc
     log_d = torch.where(live, old[..., : live.shape[-1]] + pivots, -torch.inf)
     t = _ratios(r, old, log_d) @ product.t.take_along_dim(factors.columns[..., None], dim=-2)
     lengths = torch.where(live, norms(t, dim=-1), 1.0)
+    inherited = product.column_error.gather(-1, factors.columns)
     per_direction = (factors.amplification / live.sum(dim=-1).clamp_min(1).sqrt()).clamp_min(1.0)
     return Product(
         u=factors.q,
         log_d=log_d + lengths.double().log(),
         t=t / lengths[..., None],
+        column_error=torch.maximum(factors.loss, inherited[..., : live.shape[-1]]),
         error=torch.hypot(product.error, _SAFETY * torch.finfo(r.dtype).eps * factors.amplification),
         log_amplification=torch.where(factors.cut, torch.inf, per_direction.double().log()),
         pushes=product.pushes + 1,
@@ -166,6 +180,7 @@ def _compress(product: Product) -> Product:
         u=product.u.take_along_dim(order[..., None, :], dim=-1),
         log_d=product.log_d.gather(-1, order),
         t=product.t.take_along_dim(order[..., None], dim=-2),
+        column_error=product.column_error.gather(-1, order),
     )
 
 

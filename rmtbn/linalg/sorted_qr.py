@@ -14,6 +14,9 @@ from torch import Tensor
 # and row-graded matrices of dimension 8 ... 1024, zero pivots came out below 10, others above 100 in float32 and
 # 1e11 in float64.
 _NULL = 16.0
+# Columns that are themselves known to few digits raise that to eps^0.6 of the rows at most (4e-10 in float64): a pivot
+# above is a value, however uncertain, and not a zero.
+_RESOLVED = 0.4
 _PROBES = 8
 
 
@@ -33,6 +36,8 @@ class SortedQR:
         Which pivots of R are not zero up to rounding, shape (..., k); their number is the rank.
     cut
         Whether rounding alone says that some pivot is zero, shape (...): no zero row or zero scale explains it.
+    loss
+        Rounding error of each column of Q in units of eps, shape (..., k), >= 1: that of its rows over its pivot.
     amplification
         Frobenius norm of (rounding error of Y, in units of eps) times the pseudo-inverse of Y, per square root of the
         rank, shape (...): relative errors of singular values are eps times a moderate multiple of it.
@@ -43,13 +48,16 @@ class SortedQR:
     columns: Int[Tensor, "*batch n"]
     live: Bool[Tensor, "*batch k"]
     cut: Bool[Tensor, "*batch"]
+    loss: Float[Tensor, "*batch k"]
     amplification: Float[Tensor, "*batch"]
 
 
 def sorted_qr(
     y: Float[Tensor, "*batch m n"],
     log_scale: Float[Tensor, "*batch n"],
+    *,
     row_scale: Float[Tensor, "*batch m"] | None = None,
+    column_error: Float[Tensor, "*batch n"] | None = None,
 ) -> SortedQR:
     """Factorise Y with its columns sorted by scale and its rows by size.
 
@@ -65,6 +73,8 @@ def sorted_qr(
         Logs of the scales that multiply the columns; -inf allowed.
     row_scale
         To which the rounding errors in the rows of Y are in proportion; the norms of the rows if None or smaller.
+    column_error
+        Rounding errors of the columns in units of eps, >= 1; what is not above them counts as zero. 1 if None.
 
     Returns
     -------
@@ -80,20 +90,33 @@ def sorted_qr(
     sorted_y = y.take_along_dim(rows[..., None], dim=-2)
     rest = _tail_norms(sizes.gather(-1, rows))[..., : min(y.shape[-2:])]
     by_size = (log_scale + norms(y, dim=-2).double().log()).argsort(dim=-1, descending=True, stable=True)
+    blur = torch.ones_like(y[..., 0, :]) if column_error is None else column_error
     dependent = torch.zeros_like(log_scale, dtype=torch.bool)  # columns of Y found to depend on others
-    settled = False
-    while not settled:
+    while True:
         last = dependent.gather(-1, by_size).to(torch.int8).argsort(dim=-1, stable=True)
         columns = by_size.gather(-1, last)
         q, r = torch.linalg.qr(sorted_y.take_along_dim(columns[..., None, :], dim=-1))
         structural = _structural(rest, log_scale.gather(-1, columns))
-        live, settled = _rank(r, rest, structural)
-        found = torch.zeros_like(dependent).scatter_(-1, columns[..., : live.shape[-1]], ~(live | structural))
-        settled = settled or not bool((found & ~dependent).any())
+        live, leftover = _rank(r, rest, structural, blur.gather(-1, columns))
+        # a column that a zero pivot's noise stands for is not known to depend on anything
+        zero = ~(live | structural | leftover[..., : live.shape[-1]])
+        found = torch.zeros_like(dependent).scatter_(-1, columns[..., : live.shape[-1]], zero)
+        if not bool(leftover.any()) or not bool((found & ~dependent).any()):
+            break
         dependent = dependent | found
     cut = ~(live | structural).all(dim=-1)
     q = torch.zeros_like(q).scatter_(-2, rows[..., None].expand_as(q), q * live[..., None, :])
-    return SortedQR(q=q, r=r, columns=columns, live=live, cut=cut, amplification=_amplification(r, rest, live))
+    rounding = torch.maximum(rest, norms(r, dim=-1)) * live
+    pivots = r.diagonal(dim1=-2, dim2=-1).abs()
+    return SortedQR(
+        q=q,
+        r=r,
+        columns=columns,
+        live=live,
+        cut=cut,
+        loss=torch.where(live, rounding / pivots, 1.0).clamp_min(1.0),
+        amplification=_amplification(r, rounding, live),
+    )
 
 
 def norms(x: Tensor, *, dim: int) -> Tensor:
@@ -114,21 +137,25 @@ def _structural(rest: Float[Tensor, "*batch k"], log_scale: Float[Tensor, "*batc
 
 
 def _rank(
-    r: Float[Tensor, "*batch k n"], rest: Float[Tensor, "*batch k"], structural: Bool[Tensor, "*batch k"]
-) -> tuple[Bool[Tensor, "*batch k"], bool]:
-    """Tell which pivots are not zero, and whether the rows of those that are hold nothing above rounding."""
+    r: Float[Tensor, "*batch k n"],
+    rest: Float[Tensor, "*batch k"],
+    structural: Bool[Tensor, "*batch k"],
+    blur: Float[Tensor, "*batch n"],
+) -> tuple[Bool[Tensor, "*batch k"], Bool[Tensor, "*batch n"]]:
+    """Tell which pivots are not zero, and which columns hold more than rounding in the rows of those that are."""
     pivots = r.diagonal(dim1=-2, dim2=-1).abs()
     eps = torch.finfo(r.dtype).eps
     suspect = structural | (pivots <= eps**0.5 * rest)
     if not bool((suspect & ~structural).any()):
-        return ~structural, True
+        return ~structural, r.new_zeros(r.shape[:-2] + r.shape[-1:], dtype=torch.bool)
     regular = _without(r, suspect)
     weights = torch.linalg.solve_triangular(regular, r[..., : r.shape[-2]] * ~suspect[..., None], upper=True)
-    dependence = (1.0 + weights.square().sum(dim=-2)).sqrt()
+    blur = blur[..., : pivots.shape[-1]].clamp_max(eps**-_RESOLVED / _NULL)
+    dependence = (blur.square() + (weights * blur[..., None]).square().sum(dim=-2)).sqrt()
     noise = _NULL * eps * dependence * torch.maximum(rest, norms(r, dim=-1))
     live = ~suspect | (~structural & (pivots > noise))
     leftover = r.abs() > (_NULL * eps * dependence * rest)[..., None]
-    return live, not bool((leftover & ~(live | structural)[..., None]).any())
+    return live, (leftover & ~(live | structural)[..., None]).any(dim=-2)
 
 
 def _without(r: Float[Tensor, "*batch k n"], dropped: Bool[Tensor, "*batch k"]) -> Float[Tensor, "*batch k k"]:
@@ -138,9 +165,8 @@ def _without(r: Float[Tensor, "*batch k n"], dropped: Bool[Tensor, "*batch k"]) 
     return square + torch.diag_embed(dropped.to(r.dtype))
 
 
-def _amplification(r: Tensor, rest: Tensor, live: Bool[Tensor, "*batch k"]) -> Float[Tensor, "*batch"]:
-    """Estimate ||R^-1 diag(rounding)||_F / sqrt(rank) from random vectors; the rows left and R show rounding."""
-    rounding = torch.maximum(rest, norms(r, dim=-1)) * live
+def _amplification(r: Tensor, rounding: Tensor, live: Bool[Tensor, "*batch k"]) -> Float[Tensor, "*batch"]:
+    """Estimate ||R^-1 diag(rounding)||_F / sqrt(rank) from random vectors."""
     generator = torch.Generator().manual_seed(0)
     probes = torch.randn(r.shape[-2], _PROBES, dtype=r.dtype, generator=generator).to(r.device)
     solved = torch.linalg.solve_triangular(_without(r, ~live), rounding[..., None] * probes, upper=True)
