@@ -130,6 +130,41 @@ def test_functions_of_a_law_keep_the_shape_of_what_they_are_given(law, call):
         assert found.shape == np.shape(x)
 
 
+@pytest.mark.parametrize("low", [-1.0, -3000.0])
+def test_view_in_log_sigma_is_the_same_law_at_half_the_logarithm(low):
+    """log σ = (log λ)/2: F and F⁻¹ follow, the density doubles, the support stays right beyond the floating range."""
+    law = LogUniform(low)
+    view, p = law.in_log_sigma, np.array([0.1, 0.3, 0.9])
+    np.testing.assert_allclose(view.ppf(p), law.log_ppf(p) / 2)
+    np.testing.assert_allclose(view.cdf(view.ppf(p)[1:]), p[1:], rtol=1e-12)
+    x = np.linspace(low / 2 - 0.5, low / 2 + 1.5, 2001)
+    assert np.sum(view.pdf(x)) * (x[1] - x[0]) == pytest.approx(0.75, rel=2e-3)
+    assert view.support == (-math.inf, low / 2 + 1)
+    assert spectrum([[-900.0, 800.0]]).in_log_sigma.support == (-900.0, 800.0)
+
+
+def test_condition_number_is_the_ratio_of_singular_values_outside_zero():
+    """(log λ_max - log λ_min)/2 of the non-zero part; at a quantile p, between p and 1 - p of that part."""
+    law = LogUniform(-1.0)  # non-zero part uniform over (-1, 1)
+    assert law.log_condition_number() == 1.0
+    assert law.log_condition_number(0.25) == pytest.approx(0.5)
+    assert law.condition_number() == pytest.approx(math.e)
+    measured = spectrum([[3.0, 1.0, -np.inf], [2.0, -4.0, -np.inf]])
+    assert measured.log_condition_number() == 7.0
+    assert spectrum([[400.0, -400.0]]).condition_number() == math.inf
+
+
+@pytest.mark.parametrize("quantile", [-0.1, 0.5, math.nan])
+def test_condition_numbers_at_impossible_quantiles_are_refused(quantile):
+    """0 <= p < 1/2, and a law that is all zeros has none."""
+    with pytest.raises(
+        InvalidArgumentError, match=f"`quantile` must be a finite number >= 0.0 and < 0.5; got {quantile}"
+    ):
+        spectrum([[1.0]]).log_condition_number(quantile)
+    with pytest.raises(InvalidArgumentError, match="`law` must be one with mass outside 0"):
+        spectrum([[-np.inf]]).log_condition_number()
+
+
 def test_values_are_sorted_within_networks_and_pooled_descending():
     """Each row descends; `log_singular_values` is all of them, descending; the array handed in stays as it was."""
     rows = np.array([[0.0, 2.0, -np.inf], [1.0, -1.0, 3.0]])

@@ -147,6 +147,7 @@ class LogSigmaView:
     @property
     def support(self) -> tuple[float, float]:
         """Smallest interval of log σ that holds the law; -inf where λ = 0 belongs to it."""
+        bulk = () if self._law.log_bulk is None else self._law.log_bulk
         with np.errstate(divide="ignore"):
-            low, high = np.log(self._law.support)
-        return float(low) / 2, float(high) / 2
+            edges = [*bulk, *(float(np.log(lam)) for lam, _ in self._law.atoms)]
+        return min(edges) / 2, max(edges) / 2
