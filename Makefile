@@ -35,10 +35,10 @@ type: install ## check the types
 	$(BIN)/mypy
 
 test: install ## run the tests (under 5 minutes on two cores)
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --quiet --numprocesses auto --dist worksteal
 
 test-slow: install ## run the slow checks too
-	$(BIN)/python -m pytest -m 'not gpu'
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist worksteal -m 'not gpu'
 
 reports: install ## run the analyses on real images and write reports/index.html
 	$(BIN)/rmtbn schemes --preset default --engine local --out $(REPORTS)
