@@ -174,9 +174,7 @@ def _in_c(pair: sp.Expr | None) -> sp.Expr | None:
 def _tidy(expression: sp.Expr) -> sp.Expr:
     """Add up what stands under square roots, and collect what goes with each root and arcsine."""
     bases = {sp.expand(power.base) for power in expression.atoms(sp.Pow) if _is_root(power)}
-    roots = {
-        base: sp.Dummy(f"root_{i}", positive=True) for i, base in enumerate(sorted(bases, key=sp.default_sort_key))
-    }
+    roots = {base: sp.Dummy(positive=True) for base in sorted(bases, key=sp.default_sort_key)}
     powers = {
         power: roots[sp.expand(power.base)] ** (2 * power.exp) for power in expression.atoms(sp.Pow) if _is_root(power)
     }
