@@ -224,11 +224,11 @@ def test_layers_used_twice_count_twice():
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_deep_linear_networks_have_newmans_exponents(seed):
-    """E log σ_k = L [ln 2 + ψ((N-k+1)/2) - ln N] / 2 at k = 1 and k = N, within 4 standard errors, L = 1,000.
+    """E log σ_k = L [ln 2 + ψ((N-k+1)/2) - ln N] / 2 at k = 1 and k = N, within 4 standard errors, L = 500.
 
     Newman 1986; for one network the log of σ_k has variance L ψ'((N-k+1)/2)/4.
     """
-    width, depth, networks = 12, 1000, 4
+    width, depth, networks = 12, 500, 4
     x = draw(1, width)
     spectra = [jacobian.spectrum(linear_network(width, depth, seed=100 * seed + i), x) for i in range(networks)]
     pooled = EmpiricalSpectrum.pool(spectra)
@@ -238,7 +238,7 @@ def test_deep_linear_networks_have_newmans_exponents(seed):
         se = math.sqrt(depth * polygamma(1, (width - k + 1) / 2) / 4 / networks)
         mean = pooled.by_network[:, k - 1].mean()
         assert abs(mean - depth * exponent) < 4 * se
-        assert k == 1 or abs(mean - 1.1 * depth * exponent) > 4 * se
+        assert k == 1 or abs(mean - 1.25 * depth * exponent) > 4 * se
 
 
 @pytest.mark.slow

@@ -6,10 +6,10 @@ from dataclasses import replace
 from typing import TypeAlias
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from rmtbn.linalg.product import Product, power_of_two, push
-from rmtbn.linalg.sorted_qr import norms
 
 # A map with its differential: (point, tangents) -> (image of the point, images of the tangents); tangents (..., m, r).
 TangentMap: TypeAlias = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
@@ -70,15 +70,15 @@ def _push_block(product: Product, point: Tensor, maps: Sequence[TangentMap]) -> 
     for move in maps:
         point, moved = move(point, torch.cat([y, noise], dim=-1))
         scale, log = power_of_two(moved)
-        if bool((log.abs() > 0.25 * math.log(torch.finfo(y.dtype).max)).any()):  # or the next map may overflow
+        if bool((log.abs() > 0.2 * math.log(torch.finfo(y.dtype).max)).any()):  # or the next map may overflow
             moved, log_scale = moved * scale[..., None, None], log_scale - log
-        y, noise = moved[..., :-_PROBES], moved[..., -_PROBES:]
-        noise = noise + _rounding(y, generator)
+        y = moved[..., :-_PROBES]
+        noise = moved[..., -_PROBES:] + _rounding(y, generator)
     scaled = replace(product, log_d=product.log_d + log_scale[..., None])
     return push(scaled, y, row_scale=noise.square().mean(dim=-1).sqrt()), point
 
 
-def _rounding(y: Tensor, generator: torch.Generator) -> Tensor:
-    """Random columns in proportion to the norms of the rows of y."""
-    noise = torch.randn(y.shape[-2], _PROBES, dtype=y.dtype, generator=generator)
-    return norms(y, dim=-1)[..., None] * noise.to(y.device)
+def _rounding(y: Float[Tensor, "*batch m r"], generator: torch.Generator) -> Float[Tensor, "*batch m probes"]:
+    """Draw random columns in proportion to the norms of the rows of y."""
+    noise = torch.randn(y.shape[-2], _PROBES, dtype=y.dtype, generator=generator).to(y.device)
+    return torch.linalg.vector_norm(y, dim=-1, keepdim=True, dtype=torch.float64).to(y.dtype) * noise

@@ -44,6 +44,10 @@ def push_tangents(layer: nn.Module, point: Tensor, tangents: Tensor, *, memory_b
     return push(tangents)
 
 
+def _identity(layer: nn.Module, point: Tensor, tangents: Tensor) -> Tensor:  # noqa: ARG001
+    return tangents
+
+
 def _linear(layer: nn.Module, point: Tensor, tangents: Tensor) -> Tensor:  # noqa: ARG001
     return tangents @ cast(nn.Linear, layer).weight.mT
 
@@ -74,6 +78,7 @@ def _gelu(layer: nn.Module, point: Tensor, tangents: Tensor) -> Tensor:
 
 _RULES: dict[type[nn.Module], Rule] = {
     nn.GELU: _gelu,
+    nn.Identity: _identity,
     nn.Linear: _linear,
     nn.ReLU: _relu,
     nn.Sigmoid: _sigmoid,
