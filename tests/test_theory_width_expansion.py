@@ -23,6 +23,7 @@ def networks(name, *, width, depth, sigmas, count, seed):
     lengths_, norms = [], []
     for _ in range(depth):
         xx, xu, uu = (sigmas[0] ** 2 * np.mean(a * b, axis=1) for a, b in ((x, x), (x, u), (u, u)))
+        xx = np.maximum(xx, 1e-300)  # a dead network stays dead
         z, w, bias = draws.standard_normal((3, count, width))
         across = np.sqrt(np.maximum(uu - xu**2 / xx, 0.0))
         h, tangent = np.sqrt(xx)[:, None] * z + sigmas[1] * bias, (xu / np.sqrt(xx))[:, None] * z + across[:, None] * w
