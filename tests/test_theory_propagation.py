@@ -7,8 +7,7 @@ import pytest
 
 from rmtbn._checks import InvalidArgumentError
 from rmtbn.activations import ACTIVATIONS
-from rmtbn.theory import gauss_hermite, moment_table
-from rmtbn.theory import propagation as propagate
+from rmtbn.theory import gauss_hermite, moment_rules, moment_table
 from rmtbn.theory.correlation import correlation_map, correlation_slope
 from rmtbn.theory.length import chi1, dphi_second_moment, phi_second_moment
 from rmtbn.theory.pair_moments import closed_form, dphi_product, phi_difference
@@ -117,7 +116,7 @@ def test_long_recursions_by_table_are_the_direct_ones(name, monkeypatch):
     assert closed_form(name) is None
     arguments = {"q0": 0.8, "depth": 12, "sigma_w": np.array(EDGE[name]), "sigma_b": np.array([0.4, 0.0])}
     direct = propagation(-0.4, name, **arguments)
-    monkeypatch.setattr(propagate, "MANY", 0)
+    monkeypatch.setattr(moment_rules, "MANY", 0)
     table = propagation(-0.4, name, **arguments)
     for field in ("log_q", "decorrelation", "chi1", "chi"):
         np.testing.assert_allclose(getattr(table, field), getattr(direct, field), rtol=1e-9)

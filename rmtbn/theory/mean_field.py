@@ -33,8 +33,8 @@ from rmtbn.theory.length import (
     phi_second_moment,
     variances,
 )
+from rmtbn.theory.moment_rules import LENGTH_BOUNDS
 from rmtbn.theory.propagation import (
-    LENGTH_BOUNDS,
     correlations,
     decorrelations,
     lengths,

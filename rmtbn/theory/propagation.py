@@ -1,13 +1,10 @@
 """Signal propagation through many layers: length q^l, correlation c^l, χ₁ and χ, iterated together.
 
 The maps of `rmtbn.theory.length` and `rmtbn.theory.correlation` are applied layer by layer to log q and to d = 1 - c,
-so that neither leaves the floating range nor loses digits at any depth. Short recursions evaluate every moment; long
-ones look them up in `rmtbn.theory.moment_table`.
+so that neither leaves the floating range nor loses digits at any depth. `rmtbn.theory.moment_rules` chooses
+how each moment is computed.
 """
 
-import functools
-import math
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,14 +13,9 @@ from numpy.typing import ArrayLike, NDArray
 from rmtbn import _checks
 from rmtbn.activations import Activation
 from rmtbn.activations import activation as find_activation
-from rmtbn.theory import length, moment_table, pair_moments
+from rmtbn.theory import length, moment_rules
 
 Array = NDArray[np.float64]
-
-LENGTH_BOUNDS = (1e-250, 1e250)  # where q leaves them, E φ²/q is its limit
-PAIR_BOUNDS = (1e-22, 1e12)  # where q leaves them, φ is two half lines for pairs (SELU to 1e-6, others to 1e-12)
-LOG_PAIR_BOUNDS = (math.log(PAIR_BOUNDS[0]), math.log(PAIR_BOUNDS[1]))
-MANY = 1000  # evaluations from which tables are cheaper; a table takes as long as some hundred
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,10 +66,10 @@ def propagation(
     log_q = log_lengths(q0, record, depth=depth, sigma_w=sigma_w, sigma_b=sigma_b)
     d = _decorrelations(d0, record, log_q, sigma_b)
     weight, _ = length.variances(sigma_w, sigma_b)
-    chi1 = weight * np.exp(_log_slope_rule(record, log_q.size)(log_q.ravel()).reshape(log_q.shape))
+    chi1 = weight * np.exp(moment_rules.log_slope(record, log_q.size)(log_q.ravel()).reshape(log_q.shape))
     log_q, chi1 = (np.broadcast_to(_aligned(x, d.ndim), d.shape) for x in (log_q, chi1))
-    within = np.clip(log_q, *LOG_PAIR_BOUNDS).ravel()
-    product = _pair_rule(record, "slope_product", d.size)(within, d.ravel()).reshape(d.shape)
+    within = np.clip(log_q, *moment_rules.LOG_PAIR_BOUNDS).ravel()
+    product = moment_rules.pair_moment(record, "slope_product", d.size)(within, d.ravel()).reshape(d.shape)
     return Propagation(log_q=log_q, decorrelation=d, chi1=chi1, chi=weight * product)
 
 
@@ -121,7 +113,7 @@ def log_lengths(
     depth = _checks.integer("depth", depth, at_least=1)
     weight, bias = length.variances(sigma_w, sigma_b)
     weight, bias, start = np.broadcast_arrays(weight, bias, length.finite("q0", q0))
-    log_gain = _log_gain_rule(record, depth * weight.size)
+    log_gain = moment_rules.log_gain(record, depth * weight.size)
     with np.errstate(divide="ignore"):
         log_weight, log_bias = np.log(weight.ravel()), np.log(bias.ravel())
         log_q = np.empty((depth, weight.size))
@@ -195,65 +187,14 @@ def _decorrelations(d0: Array, record: Activation, log_q: Array, sigma_b: ArrayL
         signal = -np.expm1(np.log(np.square(sigma_b)) - log_q)  # the share of q^l that comes from the signal
     full = (len(log_q), *np.broadcast_shapes(d0.shape, log_q.shape[1:]))
     signal, log_q = (np.broadcast_to(_aligned(x, len(full)), full).reshape(len(log_q), -1) for x in (signal, log_q))
-    log_q = np.clip(log_q, *LOG_PAIR_BOUNDS)
-    difference = _pair_rule(record, "difference", log_q.size)
-    second = np.exp(log_q + _log_gain_rule(record, log_q.size)(log_q.ravel()).reshape(log_q.shape))
+    lost = moment_rules.lost_share(record, log_q.size)
     d = np.empty(log_q.shape)
     d[0] = signal[0] * np.broadcast_to(d0, full[1:]).ravel()
     for layer in range(1, len(d)):
-        lost = difference(log_q[layer - 1], d[layer - 1]) / second[layer - 1]
-        d[layer] = signal[layer] * np.minimum(lost, 2.0)
+        d[layer] = signal[layer] * lost(log_q[layer - 1], d[layer - 1])
     return d.reshape(full)
 
 
 def _aligned(values: Array, ndim: int) -> Array:
     """Insert axes after the first, so that the others broadcast from the right."""
     return values.reshape(values.shape[0], *(1,) * (ndim - values.ndim), *values.shape[1:])
-
-
-def _log_gain_rule(record: Activation, evaluations: int) -> Callable[[Array], Array]:
-    """Choose how to compute log(E φ²/q) of log q."""
-    if record.second_moment is None and evaluations > MANY:
-        return moment_table.length_table(record).log_gain
-
-    def direct(log_q: Array) -> Array:
-        q = np.exp(np.clip(log_q, *np.log(LENGTH_BOUNDS)))
-        return np.asarray(np.log(length.phi_second_moment(q, record) / q))
-
-    return direct
-
-
-def _log_slope_rule(record: Activation, evaluations: int) -> Callable[[Array], Array]:
-    """Choose how to compute log E φ′² of log q."""
-    if record.slope_second_moment is None and evaluations > MANY:
-        return moment_table.length_table(record).log_slope
-    return lambda log_q: np.log(length.dphi_second_moment(np.exp(np.clip(log_q, *np.log(LENGTH_BOUNDS))), record))
-
-
-def _pair_rule(record: Activation, moment: str, evaluations: int) -> Callable[[Array, Array], Array]:
-    """Choose how to compute a pair moment, "difference" or "slope_product", of flat log q within bounds and d."""
-    closed = pair_moments.closed_form(record)
-    if closed is not None:
-        return _of_log(getattr(closed, moment))
-    direct = {"difference": pair_moments.phi_difference, "slope_product": pair_moments.dphi_product}[moment]
-    general = _of_log(lambda q, d: direct(q, d, record))
-    if evaluations > MANY:
-        general = functools.partial(moment_table.look_up, record=record, moment=moment)
-    limits = [pair_moments.asymptote(record, scale=bound**0.5) for bound in PAIR_BOUNDS]
-
-    def rule(log_q: Array, d: Array) -> Array:
-        ends = [(log_q <= LOG_PAIR_BOUNDS[0], limits[0]), (log_q >= LOG_PAIR_BOUNDS[1], limits[1])]
-        values = np.full(log_q.shape, np.nan)
-        for here, limit in ends:
-            if limit is not None and here.any():
-                values[here] = getattr(limit, moment)(np.exp(log_q[here]), d[here])
-        rest = np.isnan(values)
-        if rest.any():
-            values[rest] = general(log_q[rest], d[rest])
-        return values
-
-    return rule
-
-
-def _of_log(moment: Callable[[Array, Array], Array]) -> Callable[[Array, Array], Array]:
-    return lambda log_q, d: moment(np.exp(log_q), d)
