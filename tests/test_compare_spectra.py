@@ -118,9 +118,9 @@ def test_ks_distance_is_the_largest_gap_on_either_side_of_the_steps():
 
 
 def test_ks_error_is_the_scatter_of_the_distance():
-    """The jackknife over 20 networks agrees within a factor 2 with the scatter over 100 repetitions."""
+    """The jackknife over 10 networks agrees within a factor 2 with the scatter over 80 repetitions."""
     law = FussCatalan(depth=3)
-    found = [compare(law, spectrum(products(20, width=16, depth=2, seed=seed))) for seed in range(100)]
+    found = [compare(law, spectrum(products(10, width=16, depth=2, seed=seed))) for seed in range(80)]
     scatter = np.std([one.ks for one in found])
     assert 0.5 < np.mean([one.ks_se for one in found]) / scatter < 2.0
 

@@ -156,8 +156,8 @@ def test_correlations_of_vanishing_outputs_are_undefined():
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
 def test_correlations_of_wide_relu_networks_follow_the_arc_cosine_map(seed):
-    """c' = [√(1-c²) + (π - arccos c) c]/π per layer (He ReLU), N = 400, 40 networks, within 4 standard errors."""
-    x = inputs(2, 400, seed=seed)
+    """c' = [√(1-c²) + (π - arccos c) c]/π per layer (He ReLU), N = 256, 40 networks, within 4 standard errors."""
+    x = inputs(2, 256, seed=seed)
     c = float(torch.nn.functional.cosine_similarity(x[:1], x[1:]))
     expected = [c]
     for _ in range(5):
@@ -165,11 +165,11 @@ def test_correlations_of_wide_relu_networks_follow_the_arc_cosine_map(seed):
         expected.append(c)
     networks = range(1000 * seed, 1000 * seed + 40)
     found = np.array(
-        [pair_correlations(network(scheme="he_normal", depth=6, width=400, seed=k), x)[:, 0] for k in networks]
+        [pair_correlations(network(scheme="he_normal", depth=6, width=256, seed=k), x)[:, 0] for k in networks]
     )
     error = found.std(axis=0, ddof=1) / math.sqrt(40)
     assert (np.abs(found.mean(axis=0) - expected) < 4 * error).all()
-    assert error.max() < 0.015
+    assert error.max() < 0.02
 
 
 def test_examples_of_a_normalised_batch_are_correlated_as_the_fixed_point_says():
