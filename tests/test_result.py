@@ -272,6 +272,13 @@ def test_profiles_of_unequal_lengths_are_refused():
         DepthProfile(depth=np.zeros((1, 1)), value=np.zeros((1, 1)), se=np.zeros((1, 1)), symbol="q", label="length")
 
 
+@pytest.mark.parametrize("depth", [[2.0, 1.0], [1.0, 1.0], [1.0, math.nan]])
+def test_profiles_over_layers_out_of_order_are_refused(depth):
+    """Depths increase: comparisons and figures take them in order."""
+    with pytest.raises(InvalidArgumentError, match=r"`depth` must be increasing; got \["):
+        DepthProfile(depth=np.array(depth), value=np.zeros(2), se=np.zeros(2), symbol="q", label="length")
+
+
 @pytest.mark.parametrize(
     "result",
     [

@@ -44,6 +44,8 @@ class DepthProfile:
         shapes = {self.depth.shape, self.value.shape, self.se.shape}
         if len(shapes) != 1 or self.depth.ndim != 1:
             raise _checks.fail("value", "one number per depth, with one standard error each", shapes)
+        if not np.all(np.diff(self.depth) > 0):
+            raise _checks.fail("depth", "increasing", self.depth.tolist())
 
     @classmethod
     def over_networks(
