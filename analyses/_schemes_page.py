@@ -1,7 +1,8 @@
 """The page of `rmtbn schemes`: figures, tables and claims from its records."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -11,6 +12,7 @@ from matplotlib.figure import Figure as Canvas
 from matplotlib.lines import Line2D
 
 from rmtbn import inits
+from rmtbn.plot.decades import LN10
 from rmtbn.plot.depth_profile import depth_profile
 from rmtbn.plot.heat_map import heat_map
 from rmtbn.plot.spectrum_density import spectrum_density
@@ -19,13 +21,19 @@ from rmtbn.report.page import Block, Figure, Page, Section, Table
 from rmtbn.result import DepthProfile
 
 from . import _schemes_claims
-from ._failure import Failure
+from ._failure import CONDITION, CORRELATION, RANGE, Failure
 from ._predictions import Network
 from ._schemes_records import NAMES, PANELS, Schemes
 
 # The uniform schemes have the variances of the normal ones and lie on them in every figure; the tables have all.
 SHOWN = ("he_normal", "glorot_normal", "torch_default", "orthogonal", "critical", "gaussian")
 DENSITIES = (("relu", "he_normal"), ("relu", "orthogonal"), ("tanh", "critical"), ("tanh", "orthogonal"))
+NO_BREAK = "‑"  # a hyphen at which no line is broken
+THRESHOLDS = {  # on the axes of the figures: log10 of the squared gradient norm and of κ
+    "log_gradient": (-2 * RANGE / LN10, 2 * RANGE / LN10),
+    "log_condition": (CONDITION / LN10,),
+    "correlation": (CORRELATION,),
+}
 CRITERIA = {
     "gradient": "gradient norm at layer 1",
     "signal": "mean square of pre-activations",
@@ -97,14 +105,14 @@ def _sizes(schemes: Schemes) -> str:
 
 def _first(found: Sequence[Failure]) -> str:
     hows = [failure.how for failure in found if failure.depth == found[0].depth]
-    return f"{found[0].depth}: {', '.join(hows)}" if found else "—"
+    return f"{found[0].depth}: {', '.join(hows)}".replace("-", NO_BREAK) if found else "—"
 
 
 def _growth(schemes: Schemes, panel: tuple[str, str]) -> pd.DataFrame:
     """Gradient norm at layer 1 against its value at depth 1, log10: one row per scheme, one column per depth."""
     rows = {s: schemes.summary((*panel, s)).set_index("depth").log_gradient for s in inits.INITS}
     logs = pd.DataFrame(rows).T
-    return logs.sub(logs[1], axis=0) / (2 * np.log(10))
+    return logs.sub(logs[1], axis=0) / (2 * LN10)
 
 
 def _ranges(schemes: Schemes) -> str:
@@ -138,8 +146,8 @@ def _profile_blocks(schemes: Schemes, data: str) -> Iterator[Block]:
         yield Figure(
             draw=partial(_profiles, schemes, (column, symbol, label), theory),
             size=(10.0, 7.4),
-            caption=f"{label[0].upper()}{label[1:]} {symbol} against depth. {_NOTES[column].format(schemes)} Means and "
-            f"standard errors over {schemes.networks} networks{', with mean-field theory' if theory else ''}. {data}.",
+            caption=f"{label[0].upper()}{label[1:]}, {symbol}, against depth. {_NOTES[column].format(schemes)} Means, "
+            f"with standard errors, over {schemes.networks} networks{'; mean-field theory' if theory else ''}. {data}.",
             alt=f"Four panels, ReLU and tanh without and with batch normalisation: {label} against depth, six schemes.",
         )
 
@@ -170,8 +178,18 @@ def _profiles(
             measured = schemes.profile(key, column, symbol=symbol, label=label)
             depth_profile(measured, theory=predicted, label=scheme, log_depth=True, ax=ax)
         ax.set_title(_panel(*panel))
+        _thresholds(column, ax)
     _outer_labels(panels)
-    _legend(canvas, panels.flat[0])
+    _legend(canvas, panels.flat)
+
+
+def _thresholds(column: str, ax: Axes) -> None:
+    """Draw where a quantity fails, as far as it is in sight; the signal fails against its own value at depth 1."""
+    ax.autoscale_view()
+    low, high = ax.get_ylim()
+    for level in THRESHOLDS.get(column, ()):
+        if low < level < high:
+            ax.axhline(level, ls=":", lw=1.2, color=rcParams["ytick.color"], zorder=1, label="fails")
 
 
 def _outer_labels(panels: np.ndarray) -> None:
@@ -182,10 +200,15 @@ def _outer_labels(panels: np.ndarray) -> None:
         ax.set_ylabel("")
 
 
-def _legend(canvas: Canvas, ax: Axes) -> None:
-    """Put the legend of one panel under all; theory is a line of no scheme's colour."""
-    handles = dict(zip(*reversed(ax.get_legend_handles_labels()), strict=True))
-    if "theory" in handles:
+def _legend(canvas: Canvas, panels: Iterable[Axes]) -> None:
+    """Put one legend under all panels; theory is a line of no scheme's colour, and stands last."""
+    handles: dict[str, Any] = {}
+    for ax in panels:
+        handles |= dict(zip(*reversed(ax.get_legend_handles_labels()), strict=True))
+    for name in ("theory", "fails"):
+        if name in handles:
+            handles[name] = handles.pop(name)
+    if "theory" in handles and len(handles) > 2:
         handles["theory"] = Line2D([], [], color=rcParams["text.color"])
     canvas.legend(handles.values(), handles, loc="outside lower center", ncols=4)
 
@@ -227,7 +250,7 @@ def _densities(schemes: Schemes, depths: list[int], canvas: Canvas) -> None:
             spectrum_density(schemes.spectrum(activation, scheme, depth), law=law, ax=ax)
             ax.set_title(f"{NAMES[activation]}, {scheme}, depth {depth}")
     _outer_labels(panels)
-    _legend(canvas, panels.flat[0])
+    _legend(canvas, panels.flat[:1])
 
 
 def _distance_row(schemes: Schemes, activation: str, scheme: str, depth: int) -> tuple[str, ...]:

@@ -22,6 +22,20 @@ from ._predictions import Network
 
 QUANTILES = np.array([0.01, 0.1, 0.25, 0.5, 0.75, 0.9, 0.99])
 EXTREMES: Mapping[str, int] = {"largest": 0, "smallest": -1}  # of the singular values that are not 0
+NAMES = {
+    "relu": "ReLU",
+    "leaky_relu": "leaky ReLU",
+    "hard_tanh": "hard tanh",
+    "gelu": "GELU",
+    "silu": "SiLU",
+    "selu": "SELU",
+}
+MEANING: Mapping[str, str] = {
+    "agrees": "no difference stands out from that between networks",
+    "agrees to order 1/N": "the difference is one that finite width explains",
+    "rejected": "the difference is more than finite width explains",
+    "undecided": "the networks are too few to tell",
+}
 COLUMNS = ("quantity", "measured", "predicted")
 
 
@@ -123,15 +137,16 @@ def _law_numbers(found: SpectrumComparison) -> dict[str, Any]:
 
 def page(measured: Measured, *, data: str, manifest: Mapping[str, str]) -> Page:
     """Write the page."""
-    p, spectrum = measured.parameters, measured.spectrum
-    network = f"{p['activation']} network, {p['init']}, depth {p['depth']}, width {p['width']}"
+    p, spectrum, weights = measured.parameters, measured.spectrum, measured.weights
+    activation = NAMES.get(p["activation"], p["activation"])
+    network = f"{activation} network, {p['init']}, depth {p['depth']}, width {p['width']}"
     normed = " with batch normalisation" if p["norm"] == "batch" else ""
     figure = Figure(
         draw=partial(density, measured),
         caption=f"Density of the squared singular values λ, per decade: {spectrum.networks} × {spectrum.dimension} "
         f"measured values as bars{'' if measured.law is None else ', the law for infinite width as a line'}. "
-        f"{network[0].upper()}{network[1:]}{normed}; σ_w = {number(measured.weights.sigma_w, digits=4)}, "
-        f"σ_b = {number(measured.weights.sigma_b, digits=4)}. {data}.",
+        f"{network[0].upper()}{network[1:]}{normed}; σ_w = {number(weights.sigma_w, digits=4)}, "
+        f"σ_b = {number(weights.sigma_b, digits=4) if weights.sigma_b else 0}. {data}.",
         alt="Histogram of λ over decades, with the density of the law over it where there is one.",
     )
     table = Table(caption=_table_caption(measured), columns=COLUMNS, rows=rows(measured))
@@ -149,7 +164,8 @@ def _summary(measured: Measured) -> str:
     if found is None:
         return size + "There is no law for this normalisation yet: measured only."
     distance = with_error(found.ks, found.ks_se)
-    return size + f"Law for infinite width: {found.verdict} (Kolmogorov–Smirnov distance {distance})."
+    verdict = f"{found.verdict}, {MEANING[found.verdict]}"
+    return size + f"Against the law for infinite width: {verdict} (Kolmogorov–Smirnov distance {distance})."
 
 
 def _reading(measured: Measured) -> str:

@@ -234,7 +234,7 @@ def test_json_of_the_list_of_reports_writes_no_list(tmp_path):
     call(*SMALL, "--out", tmp_path)
     found = numbers("report", "--out", tmp_path)
     assert list(found) == ["spectrum/index.html"]
-    assert "relu" in found["spectrum/index.html"]["title"]
+    assert "ReLU" in found["spectrum/index.html"]["title"]
     assert not (tmp_path / "index.html").exists()
 
 

@@ -163,12 +163,12 @@ def test_page_says_what_was_measured_and_predicted():
     """Title, summary with the verdict, a figure whose caption has σ_w, every row of the table, the manifest."""
     found = measured()
     page = _spectrum_page.page(found, data="Gaussian vectors", manifest={"seeds": "1 to 3"})
-    assert page.title == "Singular values of a relu network, he_normal, depth 8, width 16"
+    assert page.title == "Singular values of a ReLU network, he_normal, depth 8, width 16"
     assert found.comparison.verdict in page.summary
     (section,) = page.sections
     text, figure, table = section.blocks
     assert "L/N, here 0.50" in text
-    assert "σ_w = 1.414" in figure.caption
+    assert "σ_w = 1.414, σ_b = 0." in figure.caption
     assert "Gaussian vectors" in figure.caption
     assert [row[0] for row in table.rows[:2]] == ["largest ln σ", "smallest ln σ"]
     assert {"share of zeros", "mean of λ", "mean of λ²", "Kolmogorov–Smirnov distance"} <= {
