@@ -6,6 +6,7 @@ by bisection.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import final
 
@@ -20,6 +21,7 @@ from rmtbn.theory.spectral_edges import anchors, edges, gap_edge
 Array = NDArray[np.float64]
 
 NEAREST = 1e-13  # distance of ln λ to an edge, relative, below which a point counts as on it
+CLOSE = 1e-10  # of a singularity to an edge, below which it is the edge; and to points from which F is extrapolated
 NO_DENSITY = 1e-9  # below this a density is rounding
 _GRID = 400  # points on which gaps are looked for
 _SPLIT = 33  # points of one round of the search for a gap's edges
@@ -74,25 +76,42 @@ class BranchBulk(Bulk):
         density = np.maximum(self.curve.density(points.u), 0.0)
         return density, 1.0 - self.curve.upper_tail(points.u, points.v)
 
+    def mean(self, function: Callable[[Array], Array]) -> float:
+        """Integrate a function of w against the density."""
+        return self.chart_mean(function)
 
-def intervals(curve: SpectralCurve, log_atoms: tuple[tuple[float, float], ...]) -> tuple[BranchBulk, ...]:
-    """Find the intervals of the bulk, ascending, with their masses."""
+
+def intervals(
+    curve: SpectralCurve, log_atoms: tuple[tuple[float, float], ...], *, cuts: tuple[float, ...] = ()
+) -> tuple[BranchBulk, ...]:
+    """Find the intervals of the bulk, ascending, with their masses; `cuts` are singularities to be made ends of one."""
     low, high = edges(curve)
     before, after = 1.0 - curve.rank + _mass(log_atoms, low), 1.0 - _mass(log_atoms, math.inf) + _mass(log_atoms, high)
     whole = BranchBulk(
         curve=curve, interval=Chart(low=low, high=high), anchors=anchors(curve), start=before, content=after - before
     )
-    if not any(len(factor.law.atoms) > 1 for factor in curve.factors):
+    gaps = _gaps(whole) if any(len(factor.law.atoms) > 1 for factor in curve.factors) else []
+    inner = [cut for cut in cuts if low + CLOSE < cut < high - CLOSE and not any(a <= cut <= b for a, b in gaps)]
+    breaks = sorted([*gaps, *((cut, cut) for cut in inner)])
+    if not breaks:
         return (whole,)
-    gaps = _gaps(whole)
-    cdf = whole.at(np.array([(bottom + top) / 2 for bottom, top in gaps]))[1]
-    crossed = [_mass(log_atoms, top) - _mass(log_atoms, (bottom + top) / 2) for bottom, top in gaps]
-    lows, highs = [low, *(top for _, top in gaps)], [*(bottom for bottom, _ in gaps), high]
+    cdf = np.array([whole.at(np.array([(a + b) / 2]))[1][0] if a < b else _cdf_at_cut(whole, a) for a, b in breaks])
+    crossed = [_mass(log_atoms, b) - _mass(log_atoms, (a + b) / 2) for a, b in breaks]
+    lows, highs = [low, *(b for _, b in breaks)], [*(a for a, _ in breaks), high]
     starts, ends = [before, *(cdf + crossed)], [*cdf, after]
     return tuple(
         replace(whole, interval=Chart(low=a, high=b), start=float(start), content=float(end - start))
         for a, b, start, end in zip(lows, highs, starts, ends, strict=True)
     )
+
+
+def _cdf_at_cut(whole: BranchBulk, cut: float) -> float:
+    """Extrapolate F to a singularity of the density, taken as a power of the distance, from both sides."""
+    offset = CLOSE * np.array([-2.0, -1.0, 1.0, 2.0])
+    density, cdf = whole.at(cut + offset)
+    exponent = 1 + np.log2(density[[0, 3]] / density[[1, 2]])  # 1 + power of the density
+    sides = cdf[[1, 2]] - offset[[1, 2]] * density[[1, 2]] / exponent
+    return float(sides.mean())
 
 
 def _mass(log_atoms: tuple[tuple[float, float], ...], w: float) -> float:

@@ -37,9 +37,9 @@ def spectral_curve(chain: Sequence[Placed], *, start: float = 1.0) -> SpectralCu
         poles=np.array([pole for pole, _ in powers]),
         powers=np.array([power for _, power in powers]),
         factors=tuple(
-            PointFactor(law=place.factor.points, dimension=place.dimension, count=float(place.count))
+            PointFactor(law=place.factor.law, dimension=place.dimension, count=float(place.count))
             for place in chain
-            if place.factor.points is not None
+            if place.factor.law is not None
         ),
         terms=tuple(
             term.placed(dimension=place.dimension, count=place.count) for place in chain for term in place.factor.terms
@@ -50,7 +50,7 @@ def spectral_curve(chain: Sequence[Placed], *, start: float = 1.0) -> SpectralCu
 def _powers(chain: Sequence[Placed]) -> Iterable[tuple[float, float]]:
     """Each factor's (c, e); a factor given by points has T = ζM/(1 + M), of which ζM is counted with its points."""
     for place in chain:
-        own = place.factor.powers if place.factor.points is None else ((1.0, -1.0),)
+        own = place.factor.powers if place.factor.law is None else ((1.0, -1.0),)
         yield from ((pole * place.dimension, power * place.count) for pole, power in own)
 
 
@@ -66,30 +66,36 @@ def _merged(powers: Iterable[tuple[float, float]], rank: float) -> list[tuple[fl
     return [(pole, power) for pole, power in merged if power]
 
 
-def log_atoms(chain: Sequence[Placed], *, start: float = 1.0) -> tuple[tuple[float, float], ...]:
-    """Compute the atoms but for zero, ((ln λ, mass), ...), ascending.
+def log_atoms(
+    chain: Sequence[Placed], *, start: float = 1.0
+) -> tuple[tuple[tuple[float, float], ...], tuple[float, ...]]:
+    """Compute the atoms but for zero, ((ln λ, mass), ...), and the ln λ of those whose mass has just gone, ascending.
 
     Eigenspaces of free factors meet in the dimension in which they must (Bercovici & Voiculescu 1998): each factor
-    takes away the dimension of its other eigenvalues.
+    takes away the dimension of its other eigenvalues. Where that leaves nothing exactly, the density has a
+    singularity.
     """
     spaces = {0.0: start}
     for place in chain:
         spaces = _after(spaces, place)
-    return tuple(sorted(spaces.items()))
+    atoms = tuple((x, size) for x, size in sorted(spaces.items()) if size > SAME)
+    return atoms, tuple(x for x, size in sorted(spaces.items()) if size <= SAME)
 
 
 def _after(spaces: dict[float, float], place: Placed) -> dict[float, float]:
     atoms = place.factor.atoms
     if len(atoms) == 1:
-        (log_value, mass) = atoms[0]
+        ((log_value, mass),) = atoms
         lost = place.count * place.dimension * (1 - mass)
-        return {x + place.count * log_value: size - lost for x, size in spaces.items() if size - lost > SAME}
+        return {x + place.count * log_value: size - lost for x, size in spaces.items() if size - lost > -SAME}
     for _ in range(place.count):
+        largest = max(spaces.values(), default=0.0)
+        heavy = [(x, mass) for x, mass in atoms if largest - place.dimension * (1 - mass) > -SAME]
         met: dict[float, float] = {}
         for x, size in spaces.items():
-            for log_value, mass in atoms:
+            for log_value, mass in heavy:
                 left = size - place.dimension * (1 - mass)
-                if left > SAME:
+                if left > -SAME:
                     met[x + log_value] = met.get(x + log_value, 0.0) + left
         spaces = met
     return spaces

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from rmtbn import _checks
+from rmtbn.theory.factor_law import FactorLaw
 from rmtbn.theory.spectral_terms import Drift, Term, Transform
 from rmtbn.theory.weighted_points import WeightedPoints
 
@@ -33,8 +34,8 @@ class Factor:
         1 - (mass at zero).
     powers
         T = mean·∏ (1 + M/c)^e: the pairs (c, e).
-    points
-        A law of mean 1 given by its points, if the factor is one.
+    law
+        A law of mean 1 without closed form, if the factor is one.
     terms
         Elementary terms of ln T.
     atoms
@@ -44,7 +45,7 @@ class Factor:
     log_mean: float = 0.0
     rank: float = 1.0
     powers: tuple[tuple[float, float], ...] = ()
-    points: WeightedPoints | None = None
+    law: FactorLaw | None = None
     terms: tuple[Term, ...] = ()
     atoms: tuple[tuple[float, float], ...] = ()
 
@@ -92,14 +93,13 @@ def points(values: ArrayLike, weights: ArrayLike | None = None) -> Factor:
     log_points, masses = np.log(distinct[kept]), masses[kept]
     if log_points.size == 1:
         return bernoulli(min(1.0, float(masses[0])), value=float(distinct[kept][0]))
-    atoms = tuple(zip(log_points.tolist(), masses.tolist(), strict=True))
-    return weighted(WeightedPoints(log_points=log_points, weights=masses, atoms=atoms, floor=float(log_points[0])))
+    return of_law(WeightedPoints(log_points=log_points, weights=masses))
 
 
-def weighted(law: WeightedPoints) -> Factor:
-    """Make a factor of any law of two or more points, a quadrature of a density for example."""
+def of_law(law: FactorLaw) -> Factor:
+    """Make a factor of a law given by its points, or by its density."""
     log_mean = law.log_moment(1)
-    return Factor(log_mean=log_mean, rank=law.mass, points=law.scaled(-log_mean), atoms=law.atoms)
+    return Factor(log_mean=log_mean, rank=law.mass, law=law.scaled(-log_mean), atoms=law.atoms)
 
 
 def from_s_transform(log_s: Callable[[Complex], Complex]) -> Factor:

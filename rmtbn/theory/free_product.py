@@ -17,9 +17,11 @@ from numpy.typing import ArrayLike, NDArray
 from rmtbn import _checks
 from rmtbn.result import SpectralMeasure
 from rmtbn.theory import branch_bulk, free_chain
+from rmtbn.theory.factor_bulk import FactorBulk
 from rmtbn.theory.free_chain import Placed
 from rmtbn.theory.free_factors import Factor
 from rmtbn.theory.free_series import moments_of_log_series
+from rmtbn.theory.panel_law import PanelLaw
 from rmtbn.theory.spectral_bulk import Bulk
 from rmtbn.theory.spectral_curve import SpectralCurve
 
@@ -146,9 +148,13 @@ def parts(
 ) -> tuple[SpectralCurve, tuple[Bulk, ...], tuple[tuple[float, float], ...]]:
     """Compute the curve, the bulk and the atoms of a chain of factors from a space of dimension `start`."""
     curve = free_chain.spectral_curve(chain, start=start)
-    log_atoms = free_chain.log_atoms(chain, start=start)
-    bare = curve.is_one_point or (curve.is_one_factor and len(log_atoms) == curve.factors[0].law.log_points.size)
-    return curve, () if bare else branch_bulk.intervals(curve, log_atoms), log_atoms
+    log_atoms, lost = free_chain.log_atoms(chain, start=start)
+    if curve.is_one_point:
+        return curve, (), log_atoms
+    if curve.is_one_factor:
+        law = curve.factors[0].law
+        return curve, (FactorBulk(law=law, log_scale=curve.log_mean),) if isinstance(law, PanelLaw) else (), log_atoms
+    return curve, branch_bulk.intervals(curve, log_atoms, cuts=lost), log_atoms
 
 
 def _exp(x: float) -> float:

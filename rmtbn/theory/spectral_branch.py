@@ -18,12 +18,13 @@ from rmtbn.theory.spectral_curve import SpectralCurve
 Array = NDArray[np.float64]
 Complex = NDArray[np.complex128]
 
-# How far a step may miss its tangent, relative to its length. With f univalent in a disc of radius R, a step of ρR misses
-# by at most 1/(1 - ρ)² - 1 (Koebe); onto the tip of a slit it misses by 1/2; onto another sheet at a branch point by 1.
+# How far a step may miss its tangent, relative to its length. With f univalent in a disc of radius R, a step of ρR
+# misses by at most 1/(1 - ρ)² - 1 (Koebe); onto the tip of a slit by 1/2; onto another sheet at a branch point by 1.
 LARGEST_MISS = 0.55
 MAX_STEPS = 400
 MAX_ITERATIONS = 12
-ROUNDING = 4e-15
+ROUNDING = 4e-15  # size of a step of Newton's method, relative, that ends it
+STILL = 1e-9  # ... or that does when it no longer shrinks
 
 
 class ConvergenceError(ArithmeticError):
@@ -85,18 +86,27 @@ class _Solution:
     @classmethod
     def at(cls, curve: SpectralCurve, u: Complex, v: Complex, *, w: Complex) -> "_Solution":
         """Solve ln z = w together with the equations of the factors, from the guesses u and v."""
+        u, v, slope, pull = u.copy(), v.copy(), np.empty_like(u), np.empty_like(v)
         size, converged = np.full(u.shape, np.inf), np.zeros(u.shape, dtype=bool)
+        left = np.arange(u.size)
         for _ in range(MAX_ITERATIONS):
-            residual = curve.residual(u, v)
-            slope, pull = curve.total_slope(residual)
+            residual = curve.residual(u[left], v[:, left])
+            slope[left], pull[:, left] = curve.total_slope(residual)
             shift = residual.mismatch / residual.mismatch_slope
-            du = (w - residual.log_z + curve.counts @ shift) / slope
-            u, v = u + du, v + pull * du - shift
-            last, size = size, np.abs(du) / np.maximum(1 + np.abs(u), (1 + np.abs(w)) / np.abs(slope))
-            converged |= (size < ROUNDING) | ((size < 1e-9) & (size > last / 2))
-            if np.all(converged | ~np.isfinite(size)):
+            du = (w[left] - residual.log_z + curve.counts @ shift) / slope[left]
+            u[left], v[:, left] = u[left] + du, v[:, left] + pull[:, left] * du - shift
+            last, size[left] = size[left], np.abs(du) / _scale(u[left], w[left], slope[left])
+            # quadratic convergence: the error of this iterate is of the order of the square of the last step
+            converged[left] = (size[left] < ROUNDING) | ((size[left] < STILL) & (size[left] > last / 2))
+            left = left[~converged[left] & np.isfinite(size[left])]
+            if left.size == 0:
                 break
-        return cls(u=u, v=v, slope=slope, pull=pull, converged=converged & np.isfinite(size))
+        return cls(u=u, v=v, slope=slope, pull=pull, converged=converged)
+
+
+def _scale(u: Complex, w: Complex, slope: Complex) -> Array:
+    """Compute what rounding moves u by, over machine precision."""
+    return np.maximum(1 + np.abs(u), (1 + np.abs(w)) / np.abs(slope))
 
 
 @np.errstate(all="ignore")  # a trial step may leave the floating range; it is then refused

@@ -13,6 +13,7 @@ from typing import final
 import numpy as np
 from numpy.typing import NDArray
 
+from rmtbn.theory.panel_poles import NODES, WEIGHTS
 from rmtbn.theory.spectral_branch import Chart, ConvergenceError
 
 Array = NDArray[np.float64]
@@ -22,8 +23,8 @@ _TURNS = 75  # of the search for a quantile; the first third may be Newton's
 _TOLERANCE = 1e-14  # in F, of a quantile
 _NEGLIGIBLE = 1e-22  # mass per unit of η that is left out of means
 _AT_END = 1e-6  # mass that may lie below the point where no density is seen: more, and it is a gap
-_RULES = tuple(2**k for k in range(6, 14))  # numbers of points of the midpoint rule
-_STILL = 1e-12  # relative change under doubling at which a mean has settled
+_PANELS, _HALVINGS, _MOST = 4, 40, 2048  # of the integration of a mean: panels at first, halvings, panels at a time
+_STILL, _RELATIVE = 1e-14, 1e-12  # change under halving, over the whole and over the panel, at which it has settled
 
 
 class Bulk(abc.ABC):
@@ -75,17 +76,37 @@ class Bulk(abc.ABC):
             eta[left] = np.where(np.abs(gap[left]) <= _TOLERANCE, here, moved)
         return self.chart.place(eta)
 
-    @final
+    @abc.abstractmethod
     def mean(self, function: Callable[[Array], Array]) -> float:
-        """Integrate a function of w against the density, with the midpoint rule doubled until it stands still."""
-        reach, last, change = self.reach(), math.inf, math.inf
-        for count in _RULES:
-            slope, _, w = self._in_chart(reach * (np.arange(count) + 0.5) / count)
-            value = float(np.sum(function(w) * slope)) * reach / count
-            last, change = value, abs(value - last)
-            if change <= _STILL * abs(value):
-                return value
-        raise ConvergenceError(f"the mean over the bulk does not settle: {last} after a change of {change}")
+        """Integrate a function of w against the density."""
+
+    @final
+    def chart_mean(self, function: Callable[[Array], Array]) -> float:
+        """Integrate in the chart, with Gauss–Legendre panels halved until the halves agree with the whole."""
+        ends = np.linspace(0.0, self.reach(), _PANELS + 1)
+        low, high = ends[:-1], ends[1:]
+        whole = self._integrals(function, low, high)
+        scale, total = float(np.sum(np.abs(whole))), 0.0
+        for _ in range(_HALVINGS):
+            middle = (low + high) / 2
+            low, high = np.concatenate([low, middle]), np.concatenate([middle, high])
+            halves = self._integrals(function, low, high)
+            both = halves.reshape(2, -1).sum(axis=0)
+            open_ = np.abs(both - whole) > np.maximum(_STILL * scale, _RELATIVE * np.abs(both))
+            total += float(both[~open_].sum())
+            again = np.concatenate([open_, open_])
+            low, high, whole = low[again], high[again], halves[again]
+            if low.size == 0:
+                return total
+            if low.size > _MOST:
+                break
+        raise ConvergenceError(f"a mean over the bulk does not settle next to ln λ = {self.chart.place(low)[:5]}")
+
+    def _integrals(self, function: Callable[[Array], Array], low: Array, high: Array) -> Array:
+        half = (high - low)[:, None] / 2
+        eta = (low + high)[:, None] / 2 + half * NODES
+        slope, _, w = self._in_chart(eta.ravel())
+        return np.asarray(np.sum((function(w) * slope).reshape(eta.shape) * half * WEIGHTS, axis=1))
 
     def _in_chart(self, eta: Array) -> tuple[Array, Array, Array]:
         """Compute -dF/dη, F and w."""

@@ -21,9 +21,9 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from rmtbn.theory.factor_law import FactorLaw
 from rmtbn.theory.free_series import log_inverse_series
 from rmtbn.theory.spectral_terms import Place, Term, log_one_minus
-from rmtbn.theory.weighted_points import WeightedPoints
 
 Array = NDArray[np.float64]
 Complex = NDArray[np.complex128]
@@ -43,7 +43,7 @@ class PointFactor:
         How many such factors there are.
     """
 
-    law: WeightedPoints
+    law: FactorLaw
     dimension: float
     count: float
 

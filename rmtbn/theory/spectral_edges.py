@@ -21,7 +21,7 @@ Complex = NDArray[np.complex128]
 AT_ATOM = 1e-7  # |u| below which M counts as infinite; ln z at a critical point errs by its square
 FAR = 30.0  # u that counts as infinite where λ -> 0
 _SECANTS = 60
-_LOGITS = np.linspace(-36, 36, 145)
+_LOGITS = np.linspace(-36, 36, 61)
 _ANCHORS = np.concatenate([np.arange(-30, -8, 2.0), np.arange(-8, 8, 0.5), np.arange(8, 42, 2.0)])
 
 
@@ -70,7 +70,10 @@ def _on_curve(curve: SpectralCurve, u: Complex, v: Complex) -> Complex:
 
 def _upper_edge(curve: SpectralCurve) -> float:
     u = log_expit(_LOGITS)
-    if curve.fall == 0:  # else ln z is singular at u = 0 and its critical point lies before
+    tops = [factor.law.span[1] > factor.law.under_top for factor in curve.factors]
+    if curve.fall == 0 and all(
+        tops
+    ):  # else ln z is singular at u = 0, or u = 0 not reached; its critical point is before
         u = np.concatenate([u, _limit(curve) * expit(_LOGITS)])
     return _first_critical(curve, u[np.abs(u) > AT_ATOM], below=False)
 
@@ -87,7 +90,8 @@ def _lower_edge(curve: SpectralCurve) -> float:
         return -math.inf
     if not abs(_slope(curve, FAR, below=True) + 1) < 1e-6:
         return -math.inf
-    u = np.concatenate([np.linspace(FAR, 3, 60), -log_expit(-np.linspace(3, -36, 120))])
+    singular = [-math.log(gamma) for gamma in curve.gammas if 0 < gamma < 1]  # of ln z; the edge lies above the last
+    u = np.concatenate([np.linspace(FAR, 3, 19), -log_expit(-np.linspace(3, -36, 40))]) + max([0.0, *singular])
     return _first_critical(curve, u[u > AT_ATOM], below=True)
 
 
@@ -101,9 +105,17 @@ def _first_critical(curve: SpectralCurve, u: Array, *, below: bool) -> float:
         return _at_atom(curve, below=below)
     if rising.size == 0 or rising[0] == 0:
         raise ConvergenceError(f"no edge found between u = {u[0]} and u = {u[-1]}")
-    low, high = sorted((u[rising[0] - 1], u[rising[0]]))
-    critical = optimize.brentq(lambda x: _slope(curve, x, below=below), low, high, xtol=1e-14, rtol=1e-14)
-    return float(_real_points(curve, np.array([critical + 0j]), below=below).w[0].real)
+    ends = points.take(np.array([rising[0] - 1, rising[0]]))
+
+    def at(place: float) -> tuple[float, float]:
+        """Compute the slope and ln z between the ends, with v sought from the line between theirs."""
+        share = (place - ends.u[0]) / (ends.u[1] - ends.u[0])
+        guess = ends.v[:, :1] + share * (ends.v[:, 1:] - ends.v[:, :1])
+        here = _real_points(curve, np.array([place], dtype=np.complex128), below=below, guess=guess)
+        return float(curve.total_slope(curve.residual(here.u, here.v))[0][0].real), float(here.w[0].real)
+
+    low, high = ends.u.real.tolist()
+    return at(optimize.brentq(lambda place: at(place)[0], low, high, xtol=1e-13, rtol=1e-13))[1]
 
 
 def _at_atom(curve: SpectralCurve, *, below: bool) -> float:
@@ -117,9 +129,10 @@ def _slope(curve: SpectralCurve, u: float, *, below: bool) -> float:
     return float(curve.total_slope(curve.residual(points.u, points.v))[0][0].real)
 
 
-def _real_points(curve: SpectralCurve, u: Complex, *, below: bool) -> Points:
+def _real_points(curve: SpectralCurve, u: Complex, *, below: bool, guess: Complex | None = None) -> Points:
     """Points with real s: Im u = 0 above all points of the factors (with `below`: under them), or Im u = -π."""
     v = np.empty((len(curve.factors), u.size), dtype=np.complex128)
     for i, factor in enumerate(curve.factors):
-        v[i] = factor.law.real_preimage(curve.target(factor, u)[0], below=below)
+        target, _ = curve.target(factor, u)
+        v[i] = factor.law.real_preimage(target, below=below, guess=None if guess is None else guess[i])
     return Points(u=u, v=v, w=curve.residual(u, v).log_z)

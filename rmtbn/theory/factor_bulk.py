@@ -1,0 +1,60 @@
+"""The bulk of a law that is a single factor: orthogonal weights at depth 1 leave the law of φ′² as it is.
+
+The moment transform on the axis itself, M(λ + i0), gives the density -Im M/π; the poles on the panels make it exact.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rmtbn.theory.panel_law import PanelLaw
+from rmtbn.theory.spectral_branch import Chart
+from rmtbn.theory.spectral_bulk import Bulk
+
+Array = NDArray[np.float64]
+
+_ABOVE = 1e-150  # +0, of which the square is not 0
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class FactorBulk(Bulk):
+    """The density of a law given in panels, times e^log_scale."""
+
+    law: PanelLaw
+    log_scale: float
+
+    @property
+    def chart(self) -> Chart:
+        """The edges."""
+        low, high = self.law.span
+        return Chart(
+            low=low + self.log_scale if math.isfinite(self.law.floor) else -math.inf, high=high + self.log_scale
+        )
+
+    @property
+    def below(self) -> float:
+        """Mass at zero and of the atoms up to the lower edge."""
+        low, _ = self.law.span
+        return 1.0 - self.law.mass + sum(mass for x, mass in self.law.flat if x <= low)
+
+    @property
+    def mass(self) -> float:
+        """Mass of the interval, with the atoms inside it."""
+        low, high = self.law.span
+        return self.law.mass - sum(mass for x, mass in self.law.flat if not low < x < high)
+
+    def at(self, w: Array) -> tuple[Array, Array]:
+        """Density of ln λ and P(ln λ' <= w)."""
+        v = np.asarray(w - self.log_scale + _ABOVE * 1j, dtype=np.complex128)
+        with np.errstate(over="ignore", invalid="ignore"):  # of the slope, which is not needed, on a node
+            transform = self.law.sums(v)[0]
+        return -transform.imag / np.pi, 1.0 - self.law.potential_angle(v) / np.pi
+
+    def mean(self, function: Callable[[Array], Array]) -> float:
+        """Integrate a function of w against the density: a sum over the nodes."""
+        return float(np.sum(function(self.law.panels.log_d + self.log_scale) * self.law.panels.weights))

@@ -1,0 +1,172 @@
+"""A law on λ >= 0 as a factor of free products: its moment transform in logarithms.
+
+With M(ζ) = E d/(ζ - d), p = P(d > 0), and t = M/(p + M), where p + M = E[ζ/(ζ - d); d > 0]: as functions of v = ln ζ
+both are sums without cancellation, whatever the decades between ζ and the points of the law.
+"""
+
+import abc
+import math
+from typing import final
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+Complex = NDArray[np.complex128]
+
+_FARTHEST = 600.0  # |ln(d/ζ)| beyond which d/(ζ - d) is its limit in floating point, with room to square it
+_BEYOND = 40.0  # distance of ln ζ from the law at which one term of a geometric series is exact to rounding
+_ITERATIONS = 80  # of Newton's method kept in a bracket: halving alone would reach rounding
+
+
+class FactorLaw(abc.ABC):
+    """A law on λ >= 0 that has two or more points, zero not counted."""
+
+    __slots__ = ()
+
+    @property
+    @abc.abstractmethod
+    def mass(self) -> float:
+        """Mass not at zero."""
+
+    @property
+    @abc.abstractmethod
+    def log_means(self) -> tuple[float, float]:
+        """Ln E 1/d and ln E d, zero left out."""
+
+    @property
+    @abc.abstractmethod
+    def atoms(self) -> tuple[tuple[float, float], ...]:
+        """Its atoms but for zero, ((ln d, mass), ...), ascending."""
+
+    @property
+    @abc.abstractmethod
+    def span(self) -> tuple[float, float]:
+        """Least and largest ln d that is represented, zero left out."""
+
+    @property
+    @abc.abstractmethod
+    def floor(self) -> float:
+        """Infimum of ln d in truth; -inf for a law that reaches down to zero."""
+
+    @property
+    @abc.abstractmethod
+    def under_top(self) -> float:
+        """Largest ln d below a gap under the top atom; the top itself where there is no such gap."""
+
+    @abc.abstractmethod
+    def scaled(self, log_factor: float) -> "FactorLaw":
+        """Return the law of e^log_factor·d."""
+
+    @abc.abstractmethod
+    def log_moment(self, k: int) -> float:
+        """Compute ln E d^k, zero left out."""
+
+    @abc.abstractmethod
+    def sums(self, v: Complex) -> tuple[Complex, Complex, Complex]:
+        """Compute M, p + M and E K(1 + K), K = d/(ζ - d), at v = ln ζ, 0 <= Im v <= π, shape (n,)."""
+
+    @final
+    def log_ratio(self, v: Complex) -> tuple[Complex, Complex]:
+        """Compute ln t and its slope in v; Im ln t is in [-π, 0]. Far from the law t is E d/(pζ), or p/(-ζ E 1/d)."""
+        bottom, top = self.span
+        above, below = v.real > top + _BEYOND, v.real < bottom - _BEYOND
+        log_t, slope = np.empty_like(v), np.full_like(v, -1.0)
+        log_t[above] = self.log_means[1] - math.log(self.mass) - v[above]
+        log_t[below] = math.log(self.mass) - self.log_means[0] - v[below]
+        near = ~(above | below)
+        log_t[near], slope[near] = log_ratio_of(self.sums(v[near]), mass=self.mass)
+        return log_t, slope
+
+    @abc.abstractmethod
+    def potential_angle(self, v: Complex) -> Array:
+        """Compute Im E ln(1 - d/ζ), continuous, in [0, π]."""
+
+    @final
+    def real_preimage(self, log_t: Complex, *, below: bool = False, guess: Complex | None = None) -> Complex:
+        """Solve for v = ln ζ on the real axis of ζ, where t is real: Im log_t is 0 or -π (t < 0, and then ζ < 0).
+
+        For t > 0 the point lies above the law (t < 1), under its top atom (t > 1), or with `below` under the law (t >
+        1). Outside the law |t| is a weighted mean of |d/ζ|, which gives the bracket; t falls as |ζ| grows.
+        """
+        y, negative = log_t.real, log_t.imag < -np.pi / 2
+        low, high = self._bracket(y, negative, below=below)
+        angle = 1j * np.where(negative, np.pi, 0.0)
+        v = (low + high) / 2 if guess is None else np.clip(guess.real, low, high)
+        for _ in range(_ITERATIONS):
+            value, slope = self.log_ratio(v + angle)
+            beyond = ~negative & (value.imag < -np.pi / 2)  # under the top atom t rises to ∞ and is then negative
+            larger = beyond | (value.real > y)
+            low, high = np.where(larger, v, low), np.where(larger, high, v)
+            newton = v - (value.real - y) / slope.real
+            inside = (newton > low) & (newton < high) & ~beyond
+            last, v = v, np.where(inside, newton, (low + high) / 2)
+            if np.all(np.abs(v - last) <= 1e-15 * (1 + np.abs(v))):
+                break
+        return np.asarray(v + angle)
+
+    def _bracket(self, y: Array, negative: NDArray[np.bool_], *, below: bool) -> tuple[Array, Array]:
+        bottom, top = self.span
+        low, high = bottom - y, top - y
+        if below:
+            return low, np.where(negative, high, np.minimum(high, bottom))
+        gap = ~negative & (y > 0)
+        low = np.where(gap, self.under_top, np.where(negative, low, np.maximum(low, top)))
+        return low, np.where(gap, top, high)
+
+
+def kernel(x: Array, weights: Array, angle: Array) -> tuple[Complex, Complex, Complex]:
+    """Sum K, 1 + K and K(1 + K), K = d/(ζ - d) = (e^{-iα} - e^x)/(2(cosh x - cos α)), over the last axis.
+
+    Parameters
+    ----------
+    x
+        ln d - Re v, shape (n, points).
+    weights
+        Shape (points,) or (n, points).
+    angle
+        α = Im v, shape (n,).
+
+    Returns
+    -------
+    tuple
+        Three arrays of shape (n,); the first two have the same imaginary part.
+    """
+    x = np.clip(x, -_FARTHEST, _FARTHEST)
+    sine, turn = np.sin(angle), 2 * np.sin(angle / 2) ** 2  # and 1 - cos α
+    rise = np.expm1(x)  # e^x - 1, and then 1 - e^-x: no cancellation next to a point
+    fall = rise / np.exp(x)
+    size = rise * fall + 2 * turn[:, None]  # 2(cosh x - cos α)
+    share = weights / size
+    total = share.sum(axis=1)
+    first = -np.einsum("ij,ij->i", share, rise) - turn * total
+    second = -np.einsum("ij,ij->i", share, fall) + turn * total
+    share /= size
+    slope = (1 - turn) * total - 2 * sine**2 * share.sum(axis=1)
+    twist = np.einsum("ij,ij->i", share, rise + fall)
+    return first - 1j * sine * total, second - 1j * sine * total, slope + 1j * sine * twist
+
+
+def log_angle(x: Array, angle: Array) -> Array:
+    """Compute Im ln(1 - e^{x - iα}), continuous, in [0, π], shape (n, points)."""
+    ratio = np.exp(np.minimum(x, _FARTHEST))
+    return np.arctan2(ratio * np.sin(angle[:, None]), 1 - ratio * np.cos(angle[:, None]))
+
+
+def log_ratio_of(sums: tuple[Complex, Complex, Complex], *, mass: float) -> tuple[Complex, Complex]:
+    """Compute ln t and its slope in v from M, p + M, which has the same imaginary part <= 0, and E K(1 + K).
+
+    The angle keeps its digits where it is small, and ln t where M is large, next to an atom.
+    """
+    first, rest, slope = sums
+    angle = np.arctan2(mass * first.imag, first.real * rest.real + first.imag**2)
+    angle = np.where(angle > 0.5 * np.pi, angle - 2 * np.pi, angle)
+    small = mass / first
+    near = np.abs(small) < 0.5
+    shift = np.where(near, small, 0.0)
+    size = np.where(
+        near,
+        -0.5 * np.log1p(shift.real * (2 + shift.real) + shift.imag**2),
+        np.log(np.abs(first)) - np.log(np.abs(rest)),
+    )
+    return size + 1j * angle, -slope * small / rest

@@ -1,0 +1,251 @@
+"""A law given by a density in panels: ln d is smooth on each, with Gauss–Legendre weights of the measure.
+
+For the law of d = φ′(h)², h ~ N(0, q), a panel is an interval of h. Sums over nodes give E d/(ζ - d) to rounding
+where ζ is far from the law; where it is near, or on it, the poles of the integrand are put right exactly
+(`panel_poles`). Only panels with |ln d - ln ζ| < 18 are summed one by one; what lies beyond enters by prefix sums.
+"""
+
+from dataclasses import dataclass, field
+from typing import final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rmtbn.theory.factor_law import FactorLaw, kernel, log_angle
+from rmtbn.theory.panel_poles import AT_NODES, DERIVATIVE, INTEGRAL, TO_SERIES, WEIGHTS, Poles, poles
+
+Array = NDArray[np.float64]
+Complex = NDArray[np.complex128]
+Index = NDArray[np.intp]
+
+WINDOW = 18.0  # |ln d - ln ζ| beyond which two terms of a geometric series are exact to rounding
+NEAR = 1.4  # distance in s within which a pole is looked for
+_POWERS = np.arange(3)[:, None]
+_CHUNK = 50_000  # numbers in one table of points by nodes, to stay in the cache: twice as fast as a table of all points
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Panels:
+    """Panels ascending in their mean ln d, with what is summed over them.
+
+    Parameters
+    ----------
+    log_d, density, weights
+        ln d, the density of the measure in s, and the weights at the nodes, shape (panels, ORDER).
+    series
+        Legendre coefficients of ln d, shape (panels, ORDER).
+    low, high, steepness
+        Extremes of ln d and the largest size of its slope in s, shape (panels,).
+    before, after
+        Logarithms of Σ w d^k over the panels before the i-th, and of Σ w d^-k over it and those after it, k = 0, 1, 2;
+        shape (3, panels + 1).
+    """
+
+    log_d: Array
+    density: Array
+    weights: Array
+    series: Array
+    low: Array
+    high: Array
+    steepness: Array
+    before: Array
+    after: Array
+
+    @classmethod
+    def of(cls, log_d: Array, density: Array) -> "Panels":
+        """Sort and sum."""
+        order = np.argsort(log_d.mean(axis=1))
+        log_d, density = log_d[order], density[order]
+        weights, series = density * WEIGHTS, log_d @ TO_SERIES.T
+        slopes = np.polynomial.legendre.legval(np.linspace(-1, 1, 9), np.polynomial.legendre.legder(series, axis=1).T)
+        ends = np.polynomial.legendre.legval(np.array([-1.0, 1.0]), series.T)
+        values = np.concatenate([log_d, ends], axis=1)
+        log_weights = np.log(weights)
+        return cls(
+            log_d=log_d,
+            density=density,
+            weights=weights,
+            series=series,
+            low=values.min(axis=1),
+            high=values.max(axis=1),
+            steepness=np.abs(slopes).max(axis=1),
+            before=np.stack([_running(log_weights + k * log_d) for k in (0, 1, 2)]),
+            after=np.stack([_running((log_weights - k * log_d)[::-1])[::-1] for k in (0, 1, 2)]),
+        )
+
+
+def _running(log_terms: Array) -> Array:
+    """Logarithms of the sums over the first 0, 1, 2, ... panels."""
+    of_panels = np.logaddexp.reduce(log_terms, axis=1)
+    return np.concatenate([[-np.inf], np.logaddexp.accumulate(of_panels)])
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class PanelLaw(FactorLaw):
+    """A law with a density, and perhaps atoms.
+
+    Parameters
+    ----------
+    panels
+        Its density.
+    flat
+        Its atoms but for zero, ((ln d, mass), ...).
+    infimum
+        Infimum of ln d, zero left out.
+    """
+
+    panels: Panels
+    flat: tuple[tuple[float, float], ...] = ()
+    infimum: float = -np.inf
+    total: float = field(init=False)
+    means: tuple[float, float] = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "means", (self.log_moment(-1), self.log_moment(1)))
+        total = float(np.exp(self.panels.before[0, -1])) + sum(mass for _, mass in self.flat)
+        object.__setattr__(self, "total", 1.0 if abs(total - 1) < 1e-12 else total)
+
+    @property
+    def mass(self) -> float:
+        """Mass not at zero."""
+        return self.total
+
+    @property
+    def log_means(self) -> tuple[float, float]:
+        """Ln E 1/d and ln E d."""
+        return self.means
+
+    @property
+    def atoms(self) -> tuple[tuple[float, float], ...]:
+        """Its atoms."""
+        return self.flat
+
+    @property
+    def span(self) -> tuple[float, float]:
+        """Least and largest ln d on the panels and at the atoms."""
+        atoms = [x for x, _ in self.flat]
+        return min([float(self.panels.low.min()), *atoms]), max([float(self.panels.high.max()), *atoms])
+
+    @property
+    def floor(self) -> float:
+        """Infimum of ln d."""
+        return self.infimum
+
+    @property
+    def under_top(self) -> float:
+        """The top: there is no gap."""
+        return self.span[1]
+
+    def scaled(self, log_factor: float) -> "PanelLaw":
+        """Return the law of e^log_factor·d."""
+        return PanelLaw(
+            panels=Panels.of(self.panels.log_d + log_factor, self.panels.density),
+            flat=tuple((x + log_factor, mass) for x, mass in self.flat),
+            infimum=self.infimum + log_factor,
+        )
+
+    def log_moment(self, k: int) -> float:
+        """Compute ln E d^k, zero left out."""
+        terms = [k * x + np.log(mass) for x, mass in self.flat]
+        return float(np.logaddexp.reduce([*(k * self.panels.log_d + np.log(self.panels.weights)).ravel(), *terms]))
+
+    def sums(self, v: Complex) -> tuple[Complex, Complex, Complex]:
+        """Sum over panels near ζ, panels far from it, atoms and poles."""
+        first, rest, slope = (np.zeros(v.shape, dtype=np.complex128) for _ in range(3))
+        for rows in self._chunks(v):
+            first[rows], rest[rows], slope[rows] = self._sums(v[rows])
+        return first, rest, slope
+
+    def potential_angle(self, v: Complex) -> Array:
+        """Compute Im E ln(1 - d/ζ), continuous, in [0, π]."""
+        return np.concatenate([np.zeros(0), *(self._angle(v[rows]) for rows in self._chunks(v))])
+
+    def _chunks(self, v: Complex) -> list[slice]:
+        middle = (self.panels.low + self.panels.high) / 2
+        width = int((np.searchsorted(middle, middle + 2 * WINDOW) - np.arange(middle.size)).max())
+        rows = max(32, _CHUNK // (width * WEIGHTS.size))
+        return [slice(i, i + rows) for i in range(0, v.size, rows)]
+
+    def _window(self, v: Complex) -> tuple[Index, Index, Index, NDArray[np.bool_]]:
+        """First panel and first beyond the last that are summed one by one; table of them; which entries count."""
+        middle = (self.panels.low + self.panels.high) / 2
+        start, stop = (np.searchsorted(middle, v.real + side) for side in (-WINDOW, WINDOW))
+        table = start[:, None] + np.arange(max(1, int((stop - start).max())))
+        return start, stop, np.minimum(table, middle.size - 1), table < stop[:, None]
+
+    def _sums(self, v: Complex) -> tuple[Complex, Complex, Complex]:
+        start, stop, table, counted = self._window(v)
+        rows = v.size
+        x = (self.panels.log_d[table] - v.real[:, None, None]).reshape(rows, -1)
+        first, rest, slope = kernel(x, (self.panels.weights[table] * counted[..., None]).reshape(rows, -1), v.imag)
+        under, small, small2 = np.exp(self.panels.before[:, start] - _POWERS * v)
+        over, large, large2 = np.exp(self.panels.after[:, stop] + _POWERS * v)
+        first += small + small2 - (over + large + large2)
+        rest += under + small + small2 - (large + large2)
+        slope += small + 2 * small2 + large + 2 * large2
+        if self.flat:
+            points, masses = np.array(self.flat).T
+            parts = kernel(points - v.real[:, None], masses, v.imag)
+            first, rest, slope = first + parts[0], rest + parts[1], slope + parts[2]
+        row, panel, found = self._poles(v, table, counted)
+        residue, change = self._residue(panel[found.pair], found)
+        error, error_slope = found.error()
+        at = row[found.pair]
+        np.add.at(first, at, residue * error)
+        np.add.at(rest, at, residue * error)
+        np.add.at(slope, at, -(change * error + residue * error_slope) / found.slope)
+        return first, rest, slope
+
+    def _poles(self, v: Complex, table: Index, counted: NDArray[np.bool_]) -> tuple[Index, Index, Poles]:
+        """List the pairs of a row of v and a panel that may be near each other, and find their poles."""
+        low, high = self.panels.low[table], self.panels.high[table]
+        gap = np.abs(v[:, None] - np.clip(v.real[:, None], low, high))
+        row, column = np.nonzero(counted & (gap < NEAR * self.panels.steepness[table]))
+        panel = table[row, column]
+        return row, panel, poles(self.panels.log_d[panel], v[row])
+
+    def _residue(self, panel: Index, found: Poles) -> tuple[Complex, Complex]:
+        """Compute the residue -g/(ln d)′ of g d/(ζ - d) at each pole, g the density, and its slope in s."""
+        series = self.panels.density[panel] @ TO_SERIES.T
+        g, g_slope = found.value(series), found.value(series @ DERIVATIVE.T)
+        return -g / found.slope, (g * found.bend / found.slope - g_slope) / found.slope
+
+    def _angle(self, v: Complex) -> Array:
+        start, stop, table, counted = self._window(v)
+        rows = v.size
+        x = (self.panels.log_d[table] - v.real[:, None, None]).reshape(rows, -1)
+        weights = (self.panels.weights[table] * counted[..., None]).reshape(rows, -1)
+        total = np.einsum("ij,ij->i", log_angle(x, v.imag), weights)
+        _, small, small2 = np.exp(self.panels.before[:, start] - _POWERS * v).imag
+        over, large, large2 = np.exp(self.panels.after[:, stop] + _POWERS * v)
+        total += over.real * (np.pi - v.imag) - (small + small2 / 2) - (large + large2 / 2).imag
+        if self.flat:
+            points, masses = np.array(self.flat).T
+            total += log_angle(points - v.real[:, None], v.imag) @ masses
+        row, panel, found = self._poles(v, table, counted)
+        np.add.at(total, row, self._by_parts(v[row], panel, found))
+        return np.asarray(total)
+
+    def _by_parts(self, v: Complex, panel: Index, found: Poles) -> Array:
+        """Compute the error of the sum of Im ln(1 - d/ζ) on panels near ζ.
+
+        With G the integral of the density g, ∫ g ln(1 - d/ζ) = G ln(1 - d/ζ) at the end + ∫ G (ln d)′ d/(ζ - d), and
+        the last integrand has simple poles, of residue -G.
+        """
+        log_d, weights = self.panels.log_d[panel], self.panels.weights[panel]
+        x = log_d - v.real[:, None]
+        plain = np.sum(weights * log_angle(x, v.imag), axis=1)
+        integral = (self.panels.density[panel] @ TO_SERIES.T) @ INTEGRAL.T
+        end = self.panels.series[panel].sum(axis=1) - v.real
+        total = integral.sum(axis=1) * log_angle(end[:, None], v.imag)[:, 0] - plain
+        imaginary = -np.sin(v.imag[:, None]) / (4 * np.sinh(x / 2) ** 2 + 4 * np.sin(v.imag[:, None] / 2) ** 2)
+        total += np.sum(
+            WEIGHTS
+            * (integral @ AT_NODES.T)
+            * (self.panels.series[panel] @ DERIVATIVE.T @ AT_NODES[:, :-1].T)
+            * imaginary,
+            axis=1,
+        )
+        np.add.at(total, found.pair, -(found.value(integral[found.pair]) * found.error()[0]).imag)
+        return np.asarray(total)
