@@ -239,7 +239,7 @@ def _spectrum_blocks(schemes: Schemes, data: str) -> Iterator[Block]:
 
 def _density_depths(schemes: Schemes) -> list[int]:
     known = sorted(schemes.depths.depth.unique())
-    return [int(depth) for depth in known if depth in (1, 8, 64, known[-1])][:3]
+    return [int(depth) for depth in known if depth in (1, 4, 16)]
 
 
 def _densities(schemes: Schemes, depths: list[int], canvas: Canvas) -> None:

@@ -189,6 +189,9 @@ def _torch_generator(generator: Generator) -> torch.Generator:
 
 
 def _activation_of(module: nn.Module) -> Activation:
+    for m in module.modules():
+        if _is_foreign(m):
+            raise _checks.fail("activation", "given for a module with an activation that has no record", str(m))
     kinds = [(_CLASS_NAMES[kind], m) for m in module.modules() if (kind := type(m).__name__) in _CLASS_NAMES]
     found = {(name, m.negative_slope if isinstance(m, nn.LeakyReLU) else None) for name, m in kinds}
     if len(found) > 1:
@@ -196,6 +199,18 @@ def _activation_of(module: nn.Module) -> Activation:
     name, slope = next(iter(found), ("linear", None))
     return find_activation(name) if slope is None else leaky_relu(slope)
 
+
+def _is_foreign(module: nn.Module) -> bool:
+    """Whether it is an activation of torch's, elementwise, that `ACTIVATIONS` does not hold in this very form."""
+    if isinstance(module, nn.Hardtanh) and not isinstance(module, nn.ReLU6):
+        return (module.min_val, module.max_val) != (-1.0, 1.0)
+    if isinstance(module, nn.GELU):
+        return module.approximate != "none"
+    elementwise = type(module).__module__ == nn.ReLU.__module__ and not isinstance(module, _NOT_ELEMENTWISE)
+    return elementwise and type(module).__name__ not in _CLASS_NAMES
+
+
+_NOT_ELEMENTWISE = (nn.MultiheadAttention, nn.Softmax, nn.Softmax2d, nn.LogSoftmax, nn.Softmin, nn.GLU)
 
 _CLASS_NAMES = {
     "ReLU": "relu",

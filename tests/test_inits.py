@@ -250,3 +250,16 @@ def test_every_scheme_says_where_it_comes_from():
         by_name = weight_law(name, "tanh", fan_in=7, **SCHEMES[name])
         assert isinstance(by_name, WeightLaw)
         assert by_name == weight_law(name, ACTIVATIONS["tanh"], fan_in=7, fan_out=7, **SCHEMES[name])
+
+
+@pytest.mark.parametrize(
+    "foreign", [nn.ELU(), nn.Sigmoid(), nn.GELU(approximate="tanh"), nn.Hardtanh(-2.0, 2.0), nn.ReLU6()]
+)
+def test_an_activation_without_a_record_is_never_taken_for_another(foreign):
+    """σ_w of ELU, say, is not that of a linear network: `activation` must be given, and nothing is drawn."""
+    module = nn.Sequential(nn.Linear(3, 3), foreign)
+    before = module[0].weight.detach().clone()
+    with pytest.raises(InvalidArgumentError, match=type(foreign).__name__):
+        initialise(module, "critical", generator=rng.torch_generator(1))
+    assert torch.equal(module[0].weight, before)
+    initialise(module, "critical", generator=rng.torch_generator(1), activation="relu")

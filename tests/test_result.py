@@ -293,3 +293,12 @@ def test_results_are_frozen(result):
     with pytest.raises(dataclasses.FrozenInstanceError):
         setattr(result, dataclasses.fields(result)[0].name, None)
     assert not hasattr(result, "__dict__")
+
+
+def test_a_dead_network_leaves_its_layers_without_a_standard_error():
+    """mean of (−1, −∞) = −∞ with se = ∞; other layers keep theirs: (1, 3) → 2 ± 1."""
+    profile = DepthProfile.over_networks(
+        [[1.0, -1.0], [3.0, -np.inf]], depth=[1, 2], symbol="g", label="g", is_log=True
+    )
+    assert profile.value.tolist() == [2.0, -np.inf]
+    assert profile.se.tolist() == [1.0, np.inf]

@@ -53,11 +53,14 @@ class DepthProfile:
     ) -> "DepthProfile":
         """Average `values` of shape (networks, points) over the networks, with the standard error of the mean.
 
-        One network gives no standard error: `se` is then infinite, so that no comparison can be significant.
+        One network gives no standard error: `se` is then infinite, so that no comparison can be significant. So it is
+        where a value is infinite, such as the logarithm of the gradient of a dead network.
         """
         rows = np.asarray(values, dtype=np.float64)
         count = rows.shape[0]
-        se = rows.std(axis=0, ddof=1) / np.sqrt(count) if count > 1 else np.full(rows.shape[1], np.inf)
+        certain = np.isfinite(rows).all(axis=0) & (count > 1)
+        se = np.full(rows.shape[1], np.inf)
+        se[certain] = rows[:, certain].std(axis=0, ddof=min(1, count - 1)) / np.sqrt(count)
         return cls(
             depth=np.asarray(depth, dtype=np.float64),
             value=rows.mean(axis=0),
