@@ -1,0 +1,185 @@
+"""Ensembles: the same numbers as network by network, at any depth, and the networks left as they were."""
+
+import copy
+import math
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+from torch import nn
+
+from rmtbn import rng
+from rmtbn._checks import InvalidArgumentError
+from rmtbn.data.pairs import correlated_pairs
+from rmtbn.inits import initialise
+from rmtbn.measure.ensemble import pushed
+from rmtbn.measure.ensemble_gradients import ensemble_log_gradients
+from rmtbn.measure.ensemble_moments import ensemble_moments
+from rmtbn.measure.gradients import log_gradient_norms
+from rmtbn.measure.moments import activation_moments, pair_correlations
+from rmtbn.nets.mlp import mlp
+from rmtbn.nets.resnet import residual_mlp
+from rmtbn.theory.propagation import propagation
+
+
+def drawn(make, count, *, sigma_w=2**0.5, sigma_b=0.0, activation="relu", **options):
+    """Networks of one architecture with Gaussian weights."""
+    modules = []
+    for seed in range(count):
+        module = make(activation=activation, **options).double()
+        generator = rng.torch_generator(seed, "net")
+        initialise(module, "gaussian", generator=generator, activation=activation, sigma_w=sigma_w, sigma_b=sigma_b)
+        modules.append(module)
+    return modules
+
+
+def pairs(features, count=3, c=0.4):
+    return correlated_pairs(pairs=count, features=features, correlation=c, generator=rng.torch_generator(9, "pairs"))
+
+
+ARCHITECTURES = {
+    "mlp": (mlp, {"depth": 4, "width": 10}),
+    "bn": (mlp, {"depth": 4, "width": 10, "norm": "batch"}),
+    "residual": (residual_mlp, {"depth": 3, "width": 10, "in_features": 10, "out_features": 2}),
+    "bn residual": (residual_mlp, {"depth": 3, "width": 10, "norm": "batch", "branch_layers": 2}),
+}
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_moments_are_those_of_each_network_alone(name):
+    """log q, four moments and 1 - c per network and layer, against numpy on what a forward hook sees."""
+    make, options = ARCHITECTURES[name]
+    modules, x = drawn(make, 3, **options), pairs(10)
+    found = ensemble_moments(modules, x)
+    for i, module in enumerate(modules):
+        alone = activation_moments(module, x, layers=found.layers)
+        correlations = pair_correlations(module, x, layers=found.layers)
+        second, variance = ([getattr(one, field) for one in alone] for field in ("log_second_moment", "log_variance"))
+        np.testing.assert_allclose(found.log_second_moment[i], second, atol=1e-12)
+        np.testing.assert_allclose(found.overall.log_variance[i], variance, atol=1e-12)
+        np.testing.assert_allclose(1 - found.decorrelation[i], correlations, atol=1e-12)
+
+
+def test_third_and_fourth_moments_along_both_axes():
+    """Standardised moments by scipy: over all entries, over units of an example, over examples of a unit."""
+    modules, x = drawn(mlp, 2, activation="tanh", depth=2, width=40), pairs(40, count=5)
+    found = ensemble_moments(modules, x, layers=["linear_2"])
+    for i, module in enumerate(modules):
+        h = module[:3](x).detach().numpy()
+        for moments, axis in ((found.overall, None), (found.over_units, 1), (found.over_examples, 0)):
+            assert moments.skewness[i, 0] == pytest.approx(np.mean(stats.skew(h, axis=axis)), rel=1e-10)
+            fourth = np.mean(stats.kurtosis(h, axis=axis, fisher=False))
+            assert moments.kurtosis[i, 0] == pytest.approx(fourth, rel=1e-10)
+            assert moments.log_variance[i, 0] == pytest.approx(math.log(np.mean(h.var(axis=axis))), rel=1e-10)
+        assert found.overall.mean[i, 0] == pytest.approx(h.mean() / np.sqrt(np.mean(h**2)), rel=1e-10)
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_gradients_are_those_of_each_network_alone(name):
+    """log ‖∂ℓ/∂h‖² per layer against autograd on one network at a time, with a loss that is not linear."""
+    make, options = ARCHITECTURES[name]
+    modules, x = drawn(make, 3, **options), pairs(10)
+    found = ensemble_log_gradients(modules, x, lambda y: y.square().sum() + y.sum())
+    for i, module in enumerate(modules):
+        alone = log_gradient_norms(module, x, lambda y: y.square().sum() + y.sum(), layers=list(found))
+        np.testing.assert_allclose([norms[i] for norms in found.values()], alone, atol=1e-9)
+
+
+def test_networks_are_left_as_they_were():
+    """Parameters, running statistics, modes and gradients, after statistics with and without batch statistics."""
+    modules, x = drawn(mlp, 2, depth=3, width=6, norm="batch"), pairs(6)
+    before = copy.deepcopy([module.state_dict() for module in modules])
+    ensemble_moments(modules, x, batch_stats="batch")
+    ensemble_moments(modules, x, batch_stats="running")
+    ensemble_log_gradients(modules, x, lambda y: y.sum(), batch_stats="batch")
+    for module, state in zip(modules, before, strict=True):
+        assert all(torch.equal(value, state[name]) for name, value in module.state_dict().items())
+        assert all(parameter.grad is None for parameter in module.parameters())
+    assert all(module.training for module in modules)
+    assert torch.is_grad_enabled()
+
+
+@pytest.mark.parametrize("weight", [0.5, 8.0])
+def test_homogeneous_networks_are_followed_beyond_the_floating_range(weight):
+    """At σ_w² = w a ReLU network is multiplied by w/2 per layer against He's: log q shifts by l ln(w/2), to e^±900."""
+    depth, width = 650, 32
+    x = pairs(width, count=1)
+    plain, scaled = (drawn(mlp, 2, sigma_w=v**0.5, depth=depth, width=width) for v in (2.0, weight))
+    first, second = (ensemble_moments(modules, x) for modules in (plain, scaled))
+    shift = np.broadcast_to(np.arange(1, depth + 1) * math.log(weight / 2), (2, depth))
+    np.testing.assert_allclose(second.log_second_moment - first.log_second_moment, shift, atol=1e-7)
+    np.testing.assert_allclose(second.decorrelation, first.decorrelation, rtol=1e-6, atol=1e-12)
+
+
+def test_gradients_beyond_the_floating_range():
+    """A linear network with σ_w = e^-2 against the same with σ_w = 1: -4 per layer in ln ‖g‖², down to e^-1196."""
+    x, norms = pairs(16, count=1), []
+    for sigma_w in (1.0, math.e**-2):
+        modules = drawn(mlp, 2, activation="linear", sigma_w=sigma_w, depth=300, width=16)
+        norms.append(ensemble_log_gradients(modules, x, lambda y: y.sum())["linear_1"])
+    np.testing.assert_allclose(norms[1] - norms[0], -4 * 299, rtol=1e-10)
+
+
+def test_layers_that_are_not_homogeneous_are_not_rescaled():
+    """A unit that answers 1 above 1e120 and 0 below would change its answer: it does not."""
+
+    class Step(nn.Module):
+        def forward(self, x):
+            return (x > 1e120).to(x.dtype)
+
+    grow = nn.Linear(2, 2, bias=False, dtype=torch.float64)
+    with torch.no_grad():
+        grow.weight.copy_(torch.eye(2, dtype=torch.float64) * 1e130)
+    module, x = nn.Sequential(grow, Step()), torch.ones(1, 2, dtype=torch.float64)
+    with pushed([module], x) as states:
+        assert [state.outputs.max().item() for state in states][-1] == 1.0
+
+
+def test_wide_ensembles_follow_the_mean_field():
+    """log q, c and χ₁ of 40 tanh networks of width 256 within 4 standard errors and 8/width at 12 layers."""
+    sigmas, depth, width = {"sigma_w": 1.5, "sigma_b": 0.3}, 12, 256
+    modules = drawn(mlp, 40, activation="tanh", depth=depth, width=width, **sigmas)
+    x = pairs(width, count=2, c=0.4)
+    found, theory = ensemble_moments(modules, x), propagation(0.4, "tanh", q0=1.0, depth=depth, **sigmas)
+    q, c = found.log_q(), found.correlation()
+    assert (np.abs(q.value - theory.log_q) < 4 * q.se + 8 / width).all()
+    assert (np.abs(c.value - (1 - theory.decorrelation)) < 4 * c.se + 8 / width).all()
+    generator = rng.torch_generator(3, "cotangent")
+    v = torch.randn(4, width, dtype=torch.float64, generator=generator)
+    gradients = np.array(list(ensemble_log_gradients(modules, x, lambda y: (y * v).sum()).values()))
+    steps = (gradients[:-1] - gradients[1:]).mean(axis=1)
+    error = (gradients[:-1] - gradients[1:]).std(axis=1) / 40**0.5
+    assert (np.abs(steps - np.log(theory.chi1[:-1])) < 4 * error + 8 / width).all()
+    spread = found.log_q_spread()
+    assert spread.value.shape == (depth,)
+    assert (spread.se > 0).all()
+
+
+def test_impossible_ensembles_are_refused():
+    """No network, two architectures or modes, an unknown layer, a loss that is not finite, one network's spread."""
+    x = pairs(4)
+    one = drawn(mlp, 1, depth=2, width=4)
+    with pytest.raises(InvalidArgumentError, match="`modules`"):
+        ensemble_moments([], x)
+    with pytest.raises(InvalidArgumentError, match="`modules` must be networks of one architecture"):
+        ensemble_moments([*one, *drawn(mlp, 1, depth=3, width=4)], x)
+    with pytest.raises(InvalidArgumentError, match="`modules` must be networks in the same mode"):
+        ensemble_moments([*one, *(module.eval() for module in drawn(mlp, 1, depth=2, width=4))], x)
+    with pytest.raises(InvalidArgumentError, match=r"`layers`.*'linear_9'"):
+        ensemble_moments(one, x, layers=["linear_1", "linear_9"])
+    with pytest.raises(InvalidArgumentError, match="`loss`"):
+        ensemble_log_gradients(one, x, lambda y: y.sum() * math.inf)
+    with pytest.raises(InvalidArgumentError, match="`modules` must be two or more networks"):
+        ensemble_moments(one, x).log_q_spread()
+
+
+@pytest.mark.slow
+def test_ten_thousand_layers():
+    """log q of He's ReLU at 10,000 layers is finite and near -5L/(2N) in mean (arXiv:1812.05994); gradients the same."""
+    depth, width = 10_000, 64
+    modules = drawn(mlp, 2, depth=depth, width=width)
+    found = ensemble_moments(modules, pairs(width, count=1))
+    expected = -2.5 * depth / width
+    spread = (5 * depth / width) ** 0.5
+    assert np.abs(found.log_second_moment[:, -1] - expected).max() < 4 * spread
