@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from rmtbn import inits
+from rmtbn.activations import activation as find_activation
 from rmtbn.result import DepthProfile, SpectralMeasure
 from rmtbn.theory import bn_mean_field, mean_field
 from rmtbn.theory.jacobian import jacobian_law
@@ -71,12 +72,14 @@ class Network:
         """Predict the law of the squared singular values of the Jacobian of `depth` layers; None under a norm."""
         if self.norm != "none":
             return None
+        record = find_activation(self.activation)
+        scale_free = record.slopes is not None and set(record.kinks) <= {0.0}  # φ′ then knows no lengths
         weights = "orthogonal" if self.law.distribution == "orthogonal" else "gaussian"  # uniform entries: universality
         return jacobian_law(
             self.activation,
             depth=depth,
             weights=weights,
-            q0=self.q0,
+            q0=None if scale_free else self.q0,
             sigma_w=self.law.sigma_w,
             sigma_b=self.law.sigma_b,
         )

@@ -77,20 +77,20 @@ def cell(
     labels = (scheme, norm, activation)
     source = load(data).take(examples, generator=rng.torch_generator(seed, "examples"))
 
+    kind = {"device": torch.device(device), "dtype": getattr(torch, dtype)}
+
     def network(width: int, classes: int | None) -> nn.Sequential:
         net = mlp(depth=max_depth, width=width, activation=activation, norm=norm, out_features=classes)
-        inits.initialise(
-            net,
+        return inits.initialise(
+            net.to(**kind),  # first: it rounds what is drawn
             scheme,
             generator=rng.torch_generator(seed, "weights", width, *labels),
             activation=activation,
             sigma_w=GAUSSIAN_SIGMA_W if scheme == "gaussian" else None,
         )
-        return net.to(device=torch.device(device), dtype=getattr(torch, dtype))
 
     def inputs(width: int, count: int) -> Labelled:
-        images = source.embedded(width, generator=rng.torch_generator(seed, "embedding"))
-        return images.to(device=torch.device(device), dtype=getattr(torch, dtype)).first(count)
+        return source.embedded(width, generator=rng.torch_generator(seed, "embedding")).to(**kind).first(count)
 
     deep = network(width, source.classes)
     jacobian_width, batch = (bn_width, bn_batch) if norm == "batch" else (width, 1)
@@ -182,7 +182,7 @@ def _figures(spectrum: EmpiricalSpectrum, *, batch: int | None) -> dict[str, flo
     }
 
 
-STUDY = Study(name="schemes", version=2, compute=cell)
+STUDY = Study(name="schemes", version=3, compute=cell)
 
 
 def cells(options: Common, *, data: str) -> tuple[Cell, ...]:

@@ -50,16 +50,16 @@ def cell(
     """Measure the Jacobian of one network over a batch: of one input, but for batch normalisation."""
     examples = load(data).take(batch_size, generator=rng.torch_generator(seed, "examples"))
     images = examples.embedded(width, generator=rng.torch_generator(seed, "embedding"))
+    kind = {"device": torch.device(device), "dtype": getattr(torch, dtype)}
     network = inits.initialise(
-        mlp(depth=depth, width=width, activation=activation, norm=norm),
+        mlp(depth=depth, width=width, activation=activation, norm=norm).to(**kind),  # first: it rounds what is drawn
         init,
         generator=rng.torch_generator(seed, "weights", width, init, norm, activation),  # as in `rmtbn schemes`
         activation=activation,
         sigma_w=sigma_w,
         sigma_b=sigma_b,
     )
-    kind = {"device": torch.device(device), "dtype": getattr(torch, dtype)}
-    found = measure_spectrum(network.to(**kind), images.to(**kind).inputs)
+    found = measure_spectrum(network, images.to(**kind).inputs)
     return {
         "spectrum": pd.DataFrame(
             {
@@ -72,7 +72,7 @@ def cell(
     }
 
 
-STUDY = Study(name="spectrum", version=1, compute=cell)
+STUDY = Study(name="spectrum", version=2, compute=cell)
 
 
 def cells(options: Common, network: Mapping[str, Any]) -> tuple[Cell, ...]:

@@ -88,6 +88,14 @@ def test_exponents_take_the_scale_of_the_weights():
             assert difference == pytest.approx(shift, abs=1e-6)
 
 
+def test_float64_networks_are_float64_throughout():
+    """Haar weights keep lengths: every ln σ of a linear network is L ln σ_w to 1e-13, far below float32's 1e-7."""
+    found = measured(activation="linear", init="orthogonal", sigma_w=1.5)
+    assert np.max(np.abs(found.spectrum.by_network - 8 * math.log(1.5))) < 1e-13
+    assert found.comparison.ks == 0
+    assert found.comparison.verdict == "agrees"
+
+
 @pytest.mark.parametrize(
     "changes", [{}, {"activation": "linear", "init": "orthogonal"}, {"activation": "linear", "init": "torch_default"}]
 )
