@@ -4,11 +4,13 @@ One-sided Jacobi (LAPACK dgejsv) on windows of the scales: values of one window 
 it, so that scales may span any range. The bound is in docs/derivations/graded_products.md, section 4.
 """
 
+import functools
 from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import lapack
+from threadpoolctl import ThreadpoolController
 
 Array = NDArray[np.float64]
 
@@ -49,6 +51,17 @@ def log_singular_values(log_d: Array, t: Array) -> tuple[Array, float]:
     ----------
     Drmač, Veselić, SIAM J. Matrix Anal. Appl. 29 (2008) 1322 and 1343: the algorithm of dgejsv and its accuracy.
     """
+    with _blas().limit(limits=1, user_api="blas"):  # matrices are small: a second thread only waits, and spins
+        return _values(log_d, t)
+
+
+@functools.cache
+def _blas() -> ThreadpoolController:
+    return ThreadpoolController()
+
+
+def _values(log_d: Array, t: Array) -> tuple[Array, float]:
+    """Do what `log_singular_values` says."""
     order = np.argsort(-log_d, kind="stable")
     scales = log_d[order]
     # diag(d) T = diag(d) factor' Q': a lower triangular matrix times an orthogonal one

@@ -14,11 +14,13 @@ from torch import Tensor
 
 from rmtbn import _checks
 from rmtbn.linalg import graded
-from rmtbn.linalg.sorted_qr import SortedQR, norms, sorted_qr
+from rmtbn.linalg.sorted_qr import SortedQR, norms, sorted_qr, take
 
 # Covers the errors measured against exact products of Gaussian, saturated, orthogonal, sparse and heavy-tailed factors
 # (docs/derivations/graded_products.md, section 5).
-_SAFETY = 64.0
+_SAFETY = 192.0
+# Matrices are scaled, by powers of 2, where their largest entry leaves this power of the floating range.
+FAR = 0.2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -124,19 +126,22 @@ def push(
     ----------
     Bai, Lee, Li, Xu, Linear Algebra Appl. 435 (2011) 659: the graded form of long products.
     """
-    if not bool(torch.isfinite(y).all()):
-        raise _checks.fail("y", "finite; rescale the factor or push it in more steps", "inf or nan")
     scale, log_scale = power_of_two(y)
-    row_scale = None if row_scale is None else row_scale * scale[..., None]
+    if not bool(torch.isfinite(scale).all()):
+        raise _checks.fail("y", "finite; rescale the factor or push it in more steps", "inf or nan")
+    if bool((log_scale.abs() > FAR * math.log(torch.finfo(y.dtype).max)).any()):
+        y, row_scale = y * scale[..., None, None], None if row_scale is None else row_scale * scale[..., None]
+    else:
+        log_scale = torch.zeros_like(log_scale)
     whole = y.shape[-1] == product.u.shape[-2]  # where U spans the space nothing lies outside of its range
     error = None if whole else product.column_error
-    factors = sorted_qr(y * scale[..., None, None], product.log_d, row_scale=row_scale, column_error=error)
+    factors = sorted_qr(y, product.log_d, row_scale=row_scale, column_error=error)
     return _compress(_absorb(product, factors, -log_scale))
 
 
 def power_of_two(y: Float[Tensor, "*batch m r"]) -> tuple[Float[Tensor, "*batch"], Float[Tensor, "*batch"]]:
     """Return the power of 2 that brings the largest entry of each matrix to [1/2, 1), exactly, and its log."""
-    largest = torch.linalg.vector_norm(y, ord=math.inf, dim=(-2, -1)).clamp_min(torch.finfo(y.dtype).tiny)
+    largest = y.abs().amax(dim=(-2, -1)).clamp_min(torch.finfo(y.dtype).tiny)
     mantissa, exponent = largest.frexp()
     return mantissa / largest, -exponent.double() * math.log(2.0)
 
@@ -147,25 +152,29 @@ def _absorb(product: Product, factors: SortedQR, log_scale: Float[Tensor, "*batc
     old = product.log_d.gather(-1, factors.columns) + log_scale[..., None]
     pivots = r.diagonal(dim1=-2, dim2=-1).abs().double().log()
     log_d = torch.where(live, old[..., : live.shape[-1]] + pivots, -torch.inf)
-    t = _ratios(r, old, log_d) @ product.t.take_along_dim(factors.columns[..., None], dim=-2)
+    t = _ratios(r, old, log_d) @ take(product.t, factors.columns, dim=-2)
     lengths = torch.where(live, norms(t, dim=-1), 1.0)
     inherited = product.column_error.gather(-1, factors.columns)
-    per_direction = (factors.amplification / live.sum(dim=-1).clamp_min(1).sqrt()).clamp_min(1.0)
     return Product(
         u=factors.q,
         log_d=log_d + lengths.double().log(),
         t=t / lengths[..., None],
         column_error=torch.maximum(factors.loss, inherited[..., : live.shape[-1]]),
         error=torch.hypot(product.error, _SAFETY * torch.finfo(r.dtype).eps * factors.amplification),
-        log_amplification=torch.where(factors.cut, torch.inf, per_direction.double().log()),
+        log_amplification=torch.where(factors.cut, torch.inf, factors.amplification.log()),
         pushes=product.pushes + 1,
     )
 
 
 def _ratios(r: Tensor, old: Float[Tensor, "*batch n"], new: Float[Tensor, "*batch k"]) -> Tensor:
     """D'^-1 R D, zero where a scale is; large ratios occur below the diagonal only, where R is zero."""
+    reach = 0.5 * math.log(torch.finfo(r.dtype).max)
+    middle = old.amax(dim=-1, keepdim=True)
+    columns, rows = old - middle, middle - new
+    if bool((columns > -reach).all() & (rows < reach).all()):  # one factor for each row and column
+        return r * columns.exp().to(r.dtype)[..., None, :] * rows.exp().to(r.dtype)[..., None]
     exponent = (old[..., None, :] - new[..., :, None]).nan_to_num(nan=-torch.inf, posinf=-torch.inf)
-    root = (0.5 * exponent).clamp_max(0.52 * math.log(torch.finfo(r.dtype).max)).exp().to(r.dtype)
+    root = (0.5 * exponent).clamp_max(1.04 * reach).exp().to(r.dtype)
     return r * root * root  # in two steps: a ratio beyond the floating range may meet an entry as far below it
 
 
@@ -177,9 +186,9 @@ def _compress(product: Product) -> Product:
     order = (~live).to(torch.int8).argsort(dim=-1, stable=True)[..., : max(1, int(live.sum(dim=-1).max()))]
     return replace(
         product,
-        u=product.u.take_along_dim(order[..., None, :], dim=-1),
+        u=take(product.u, order, dim=-1),
         log_d=product.log_d.gather(-1, order),
-        t=product.t.take_along_dim(order[..., None], dim=-2),
+        t=take(product.t, order, dim=-2),
         column_error=product.column_error.gather(-1, order),
     )
 

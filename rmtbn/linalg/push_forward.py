@@ -9,14 +9,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from rmtbn.linalg.product import Product, power_of_two, push
+from rmtbn.linalg.product import FAR, Product, power_of_two, push
 
 # A map with its differential: (point, tangents) -> (image of the point, images of the tangents); tangents (..., m, r).
 TangentMap: TypeAlias = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
-# Re-factorise when the log condition number of what has been accumulated would pass this share of ln(1/eps): a block of
-# condition K costs eps K, so 1e-11 in float64 and 2e-5 in float32.
-_BUDGET = 0.25
+# Blocks are made so long that their log amplification is foretold to be the first share of ln(1/eps), and taken back if
+# it comes out above the second: one push then costs 2e-12 to 1e-11 in float64, 6e-6 to 1e-5 in float32.
+_BUDGET, _LIMIT = 0.25, 0.30
 # Blocks of Gaussian layers grow faster the longer they are; forgetting the worst slowly keeps blocks taken back near
 # one in ten (dimension 128 and 512, depth 50 ... 1000).
 _FORGET = 0.9
@@ -43,18 +43,21 @@ def push_forward(product: Product, point: Tensor, steps: Sequence[Sequence[Tange
     product, point
         After the last map.
     """
-    budget = -_BUDGET * math.log(torch.finfo(product.u.dtype).eps)
-    done, stride, rate = 0, 1, 0.0  # rate: log condition number per step, the worst of late
+    digits = -math.log(torch.finfo(product.u.dtype).eps)
+    done, stride, rate = 0, 1, 0.0  # rate: log amplification per step, the worst of late
     while done < len(steps):
         block = steps[done : done + stride]
         pushed, image = _push_block(product, point, [move for step in block for move in step])
-        growth = min(float(pushed.log_amplification.max()), 2.0 * budget)
-        accepted = growth <= budget or len(block) == 1
+        growth = float(pushed.log_amplification.max())
+        accepted = growth <= _LIMIT * digits or len(block) == 1
         if accepted:
             product, point, done = pushed, image, done + len(block)
-        singular = accepted and growth > budget  # a single step: says nothing about how fast products grow
-        rate = max(_FORGET * rate, 0.0 if singular else growth / len(block))
-        stride = max(1, min(2 * len(block) if accepted else len(block) // 2, int(budget / max(rate, 1e-9))))
+        if math.isfinite(growth):
+            rate = max(_FORGET * rate, growth / len(block))
+            longest = 2 * len(block) if accepted else len(block) - 1
+        else:  # singular, which says nothing about how fast products grow
+            longest = max(1, len(block) // 2)
+        stride = max(1, min(longest, int(_BUDGET * digits / max(rate, 1e-9))))
     return product, point
 
 
@@ -66,19 +69,22 @@ def _push_block(product: Product, point: Tensor, maps: Sequence[TangentMap]) -> 
     """
     generator = torch.Generator().manual_seed(0)
     log_scale = torch.zeros_like(product.error)
-    y, noise = product.u, _rounding(product.u, generator)
+    moved = _with_rounding(product.u, None, generator)
     for move in maps:
-        point, moved = move(point, torch.cat([y, noise], dim=-1))
+        point, moved = move(point, moved)
         scale, log = power_of_two(moved)
-        if bool((log.abs() > 0.2 * math.log(torch.finfo(y.dtype).max)).any()):  # or the next map may overflow
+        if bool((log.abs() > FAR * math.log(torch.finfo(moved.dtype).max)).any()):  # or the next map may overflow
             moved, log_scale = moved * scale[..., None, None], log_scale - log
-        y = moved[..., :-_PROBES]
-        noise = moved[..., -_PROBES:] + _rounding(y, generator)
+        moved = _with_rounding(moved[..., :-_PROBES], moved[..., -_PROBES:], generator)
     scaled = replace(product, log_d=product.log_d + log_scale[..., None])
-    return push(scaled, y, row_scale=noise.square().mean(dim=-1).sqrt()), point
+    row_scale = moved[..., -_PROBES:].square().mean(dim=-1).sqrt()
+    return push(scaled, moved[..., :-_PROBES], row_scale=row_scale), point
 
 
-def _rounding(y: Float[Tensor, "*batch m r"], generator: torch.Generator) -> Float[Tensor, "*batch m probes"]:
-    """Draw random columns in proportion to the norms of the rows of y."""
-    noise = torch.randn(y.shape[-2], _PROBES, dtype=y.dtype, generator=generator).to(y.device)
-    return torch.linalg.vector_norm(y, dim=-1, keepdim=True, dtype=torch.float64).to(y.dtype) * noise
+def _with_rounding(
+    y: Float[Tensor, "*batch m r"], noise: Float[Tensor, "*batch m probes"] | None, generator: torch.Generator
+) -> Float[Tensor, "*batch m width"]:
+    """Append the noise to y, and to the noise random columns in proportion to the norms of the rows of y."""
+    draws = torch.randn(y.shape[-2], _PROBES, dtype=y.dtype, generator=generator).to(y.device)
+    added = y.double().square().sum(dim=-1, keepdim=True).sqrt().to(y.dtype) * draws
+    return torch.cat([y, added if noise is None else noise + added], dim=-1)
