@@ -13,13 +13,16 @@ from rmtbn import rng
 from rmtbn._checks import InvalidArgumentError
 from rmtbn.data.pairs import correlated_pairs
 from rmtbn.inits import initialise
+from rmtbn.measure import batch_statistics
 from rmtbn.measure.ensemble import pushed
 from rmtbn.measure.ensemble_gradients import ensemble_log_gradients
 from rmtbn.measure.ensemble_moments import ensemble_moments
+from rmtbn.measure.ensemble_tangents import ensemble_log_growth
 from rmtbn.measure.gradients import log_gradient_norms
 from rmtbn.measure.moments import activation_moments, pair_correlations
 from rmtbn.nets.mlp import mlp
 from rmtbn.nets.resnet import residual_mlp
+from rmtbn.theory.finite_width import log_norm_law
 from rmtbn.theory.propagation import propagation
 
 
@@ -86,6 +89,28 @@ def test_gradients_are_those_of_each_network_alone(name):
         np.testing.assert_allclose([norms[i] for norms in found.values()], alone, atol=1e-9)
 
 
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_tangents_are_those_of_each_network_alone(name):
+    """log ‖J v‖² after the last layer against a forward-mode derivative of one network at a time."""
+    make, options = ARCHITECTURES[name]
+    modules, x = drawn(make, 3, **options), pairs(10)
+    v = torch.randn(x.shape, dtype=torch.float64, generator=rng.torch_generator(4, "v"))
+    found = ensemble_log_growth(modules, x, v)
+    for i, module in enumerate(modules):
+        with batch_statistics.fixed(module, batch_statistics.resolve(module, None)):
+            pushed_tangent = torch.func.jvp(module, (x,), (v,))[1]
+        expected = float((pushed_tangent.square().sum() / v.square().sum()).log())
+        assert list(found.values())[-1][i] == pytest.approx(expected, abs=1e-10)
+
+
+def test_tangents_that_are_not_tangents_are_refused():
+    """Another shape, zero, or not finite."""
+    modules, x = drawn(mlp, 1, depth=1, width=4), pairs(4)
+    for v in (x[:1], torch.zeros_like(x), torch.full_like(x, math.nan)):
+        with pytest.raises(InvalidArgumentError, match="`v` must be a finite tangent"):
+            ensemble_log_growth(modules, x, v)
+
+
 def test_networks_are_left_as_they_were():
     """Parameters, running statistics, modes and gradients, after statistics with and without batch statistics."""
     modules, x = drawn(mlp, 2, depth=3, width=6, norm="batch"), pairs(6)
@@ -100,10 +125,10 @@ def test_networks_are_left_as_they_were():
     assert torch.is_grad_enabled()
 
 
-@pytest.mark.parametrize("weight", [0.5, 8.0])
+@pytest.mark.parametrize("weight", [2**-13, 2**15])
 def test_homogeneous_networks_are_followed_beyond_the_floating_range(weight):
-    """At σ_w² = w a ReLU network is multiplied by w/2 per layer against He's: log q shifts by l ln(w/2), to e^±900."""
-    depth, width = 650, 32
+    """At σ_w² = w a ReLU network is multiplied by w/2 per layer against He's: log q shifts by l ln(w/2), to e^±1456."""
+    depth, width = 150, 32
     x = pairs(width, count=1)
     plain, scaled = (drawn(mlp, 2, sigma_w=v**0.5, depth=depth, width=width) for v in (2.0, weight))
     first, second = (ensemble_moments(modules, x) for modules in (plain, scaled))
@@ -113,12 +138,12 @@ def test_homogeneous_networks_are_followed_beyond_the_floating_range(weight):
 
 
 def test_gradients_beyond_the_floating_range():
-    """A linear network with σ_w = e^-2 against the same with σ_w = 1: -4 per layer in ln ‖g‖², down to e^-1196."""
+    """A linear network with σ_w = e^-2 against the same with σ_w = 1: -4 per layer in ln ‖g‖², down to e^-596."""
     x, norms = pairs(16, count=1), []
     for sigma_w in (1.0, math.e**-2):
-        modules = drawn(mlp, 2, activation="linear", sigma_w=sigma_w, depth=300, width=16)
+        modules = drawn(mlp, 2, activation="linear", sigma_w=sigma_w, depth=150, width=16)
         norms.append(ensemble_log_gradients(modules, x, lambda y: y.sum())["linear_1"])
-    np.testing.assert_allclose(norms[1] - norms[0], -4 * 299, rtol=1e-10)
+    np.testing.assert_allclose(norms[1] - norms[0], -4 * 149, rtol=1e-10)
 
 
 def test_layers_that_are_not_homogeneous_are_not_rescaled():
@@ -175,8 +200,28 @@ def test_impossible_ensembles_are_refused():
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(("width", "depth"), [(50, 25), (100, 50), (200, 100)])
+def test_log_norms_of_he_relu_networks_follow_hanin_and_nica(width, depth):
+    """Mean and variance of ln ‖Jv‖² over 160 networks within 4 standard errors of the exact law."""
+    values = []
+    generator = rng.torch_generator(5, "x", width)
+    x, v = torch.randn(2, 1, width, dtype=torch.float64, generator=generator)
+    for chunk in range(16):
+        modules = []
+        for i in range(10):
+            module = mlp(depth=depth, width=width).double()
+            initialise(module, "he_normal", generator=rng.torch_generator(i, "he", width, chunk))
+            modules.append(module)
+        values.append(ensemble_log_growth(modules, x, v)[f"phi_{depth}"])
+    norms, law = np.concatenate(values), log_norm_law("relu", widths=(width,) * (depth + 1))
+    assert abs(norms.mean() - law.mean) < 4 * (law.variance / norms.size) ** 0.5
+    assert abs(norms.var(ddof=1) - law.variance) < 4 * law.variance * (2 / (norms.size - 1)) ** 0.5
+    assert abs(norms.mean() - -2.5 * depth / width) < 4 * (law.variance / norms.size) ** 0.5 + 0.05
+
+
+@pytest.mark.slow
 def test_ten_thousand_layers():
-    """log q of He's ReLU at 10,000 layers is finite and near -5L/(2N) in mean (arXiv:1812.05994); gradients the same."""
+    """log q of He's ReLU at 10,000 layers is finite and near -5L/(2N) in mean (Hanin & Nica 2019)."""
     depth, width = 10_000, 64
     modules = drawn(mlp, 2, depth=depth, width=width)
     found = ensemble_moments(modules, pairs(width, count=1))

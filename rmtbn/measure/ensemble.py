@@ -83,7 +83,7 @@ def pushed(
     network.check_input(modules[0], x)
     everything = nn.ModuleList(modules)
     with batch_statistics.fixed(everything, batch_statistics.resolve(everything, batch_stats)):
-        yield _states(layers, x.expand(len(modules), *x.shape))
+        yield _states(layers, x.expand(len(modules), *x.shape).clone())  # jvp refuses memory that is shared
 
 
 def _states(layers: list[tuple[str, list[nn.Module]]], values: Tensor) -> Iterator[State]:
@@ -101,6 +101,13 @@ def _states(layers: list[tuple[str, list[nn.Module]]], values: Tensor) -> Iterat
             has_weight=any(parameter.ndim > 1 for parameter in same[0].parameters()),
         )
         values = outputs
+
+
+def unit(values: Tensor, log_scale: Tensor) -> tuple[Tensor, Tensor]:
+    """Divide each network's values by their largest entry, and add its logarithm to `log_scale`; zeros stay."""
+    peak = values.abs().flatten(1).amax(1)
+    peak = torch.where(peak > 0, peak, torch.ones_like(peak))
+    return values / peak.reshape(-1, *(1,) * (values.ndim - 1)), log_scale + peak.double().log()
 
 
 def _aligned(modules: Sequence[nn.Module]) -> list[tuple[str, list[nn.Module]]]:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.func import vjp
 
 from rmtbn import _checks
-from rmtbn.measure.ensemble import State, pushed
+from rmtbn.measure.ensemble import State, pushed, unit
 
 
 def ensemble_log_gradients(
@@ -71,15 +71,9 @@ def _pulled_back(visited: list[State], cotangent: Tensor) -> dict[str, np.ndarra
     log_scale = torch.zeros(len(cotangent), dtype=torch.float64, device=cotangent.device)
     found = {}
     for state in reversed(visited):
-        cotangent, log_scale = _unit(cotangent, log_scale)
+        cotangent, log_scale = unit(cotangent, log_scale)
         if state.has_weight:
             norm = cotangent.double().square().flatten(1).sum(1).log()
             found[state.name] = (norm + 2 * log_scale).cpu().numpy()
         cotangent = vjp(state.apply, state.inputs)[1](cotangent)[0]
     return dict(reversed(found.items()))
-
-
-def _unit(cotangent: Tensor, log_scale: Tensor) -> tuple[Tensor, Tensor]:
-    peak = cotangent.abs().flatten(1).amax(1)
-    peak = torch.where(peak > 0, peak, torch.ones_like(peak))
-    return cotangent / peak.reshape(-1, *(1,) * (cotangent.ndim - 1)), log_scale + peak.double().log()
