@@ -1,0 +1,1 @@
+"""Training: loops that take the model and the data as arguments."""
