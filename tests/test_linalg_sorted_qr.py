@@ -102,14 +102,15 @@ def test_noise_is_told_by_the_scale_of_its_rows():
 
 
 def test_uncertain_columns_raise_the_bar():
-    """A pivot of 1e-11 is a value, unless its column is known to 1e-10 only."""
+    """A pivot of 1e-11 is a value, unless its column was known to 1e-10 only and such errors come through."""
     y = torch.diag(torch.tensor([1.0, 1.0, 1e-11], dtype=torch.float64)) + torch.tensor(
         [[0, 0, 1], [0, 0, 1], [0, 0, 0]]
     )
     scale, row_scale = torch.zeros(3, dtype=torch.float64), torch.ones(3, dtype=torch.float64)
     error = torch.tensor([1.0, 1.0, 1e-10 / EPS], dtype=torch.float64)
     assert int(sorted_qr(y, scale, row_scale=row_scale).live.sum()) == 3
-    assert int(sorted_qr(y, scale, row_scale=row_scale, column_error=error).live.sum()) == 2
+    for outside, rank in ((1.0, 2), (1e-6, 3)):
+        assert int(sorted_qr(y, scale, row_scale=row_scale, inherited=(error, outside * row_scale)).live.sum()) == rank
 
 
 def test_the_amplification_is_that_of_the_pseudo_inverse():

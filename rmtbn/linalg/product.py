@@ -94,7 +94,11 @@ def identity(
 
 
 def push(
-    product: Product, y: Float[Tensor, "*batch m r"], *, row_scale: Float[Tensor, "*batch m"] | None = None
+    product: Product,
+    y: Float[Tensor, "*batch m r"],
+    *,
+    row_scale: Float[Tensor, "*batch m"] | None = None,
+    outside_scale: Float[Tensor, "*batch m"] | None = None,
 ) -> Product:
     """Multiply by a matrix A from the left, given Y = A U.
 
@@ -111,6 +115,9 @@ def push(
     row_scale
         Norms of the rows of A, to which the rounding errors of Y are in proportion; those of Y if None, which is the
         same thing where U spans the whole space.
+    outside_scale
+        Size of the rows of A g for a random vector g of size 1 orthogonal to U: what becomes of errors that stick out
+        of the range of the product. Taken as 0 if None.
 
     Returns
     -------
@@ -129,13 +136,13 @@ def push(
     scale, log_scale = power_of_two(y)
     if not bool(torch.isfinite(scale).all()):
         raise _checks.fail("y", "finite; rescale the factor or push it in more steps", "inf or nan")
+    outside = torch.zeros_like(y[..., 0]) if outside_scale is None else outside_scale
     if bool((log_scale.abs() > FAR * math.log(torch.finfo(y.dtype).max)).any()):
-        y, row_scale = y * scale[..., None, None], None if row_scale is None else row_scale * scale[..., None]
+        y, outside = y * scale[..., None, None], outside * scale[..., None]
+        row_scale = None if row_scale is None else row_scale * scale[..., None]
     else:
         log_scale = torch.zeros_like(log_scale)
-    whole = y.shape[-1] == product.u.shape[-2]  # where U spans the space nothing lies outside of its range
-    error = None if whole else product.column_error
-    factors = sorted_qr(y, product.log_d, row_scale=row_scale, column_error=error)
+    factors = sorted_qr(y, product.log_d, row_scale=row_scale, inherited=(product.column_error, outside))
     return _compress(_absorb(product, factors, -log_scale))
 
 

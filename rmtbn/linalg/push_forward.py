@@ -64,27 +64,40 @@ def push_forward(product: Product, point: Tensor, steps: Sequence[Sequence[Tange
 def _push_block(product: Product, point: Tensor, maps: Sequence[TangentMap]) -> tuple[Product, Tensor]:
     """Apply the maps to the basis and re-factorise once.
 
-    A few more columns stand for rounding, in units of eps: each map moves those that came before and adds its own, in
-    proportion to the rows of its result. They tell noise from small values where a map cancels what it is given.
+    A few more columns stand for rounding, in units of eps. Some start at random and each map adds its own to them, in
+    proportion to the rows of its result: they tell noise from small values where a map cancels what it is given. Others
+    start orthogonal to U: they tell what becomes of errors outside of the range of the product.
     """
     generator = torch.Generator().manual_seed(0)
     log_scale = torch.zeros_like(product.error)
-    moved = _with_rounding(product.u, None, generator)
+    r = product.u.shape[-1]
+    moved = torch.cat([product.u, _rounding(product.u, generator), *_outside(product.u, generator)], dim=-1)
     for move in maps:
         point, moved = move(point, moved)
         scale, log = power_of_two(moved)
         if bool((log.abs() > FAR * math.log(torch.finfo(moved.dtype).max)).any()):  # or the next map may overflow
             moved, log_scale = moved * scale[..., None, None], log_scale - log
-        moved = _with_rounding(moved[..., :-_PROBES], moved[..., -_PROBES:], generator)
+        y, noise, outside = moved.tensor_split([r, r + _PROBES], dim=-1)
+        moved = torch.cat([y, noise + _rounding(y, generator), outside], dim=-1)
+    y, noise, outside = moved.tensor_split([r, r + _PROBES], dim=-1)
     scaled = replace(product, log_d=product.log_d + log_scale[..., None])
-    row_scale = moved[..., -_PROBES:].square().mean(dim=-1).sqrt()
-    return push(scaled, moved[..., :-_PROBES], row_scale=row_scale), point
+    return push(scaled, y, row_scale=_rms(noise), outside_scale=_rms(outside)), point
 
 
-def _with_rounding(
-    y: Float[Tensor, "*batch m r"], noise: Float[Tensor, "*batch m probes"] | None, generator: torch.Generator
-) -> Float[Tensor, "*batch m width"]:
-    """Append the noise to y, and to the noise random columns in proportion to the norms of the rows of y."""
+def _rounding(y: Float[Tensor, "*batch m r"], generator: torch.Generator) -> Float[Tensor, "*batch m probes"]:
+    """Draw random columns in proportion to the norms of the rows of y."""
     draws = torch.randn(y.shape[-2], _PROBES, dtype=y.dtype, generator=generator).to(y.device)
-    added = y.double().square().sum(dim=-1, keepdim=True).sqrt().to(y.dtype) * draws
-    return torch.cat([y, added if noise is None else noise + added], dim=-1)
+    return y.double().square().sum(dim=-1, keepdim=True).sqrt().to(y.dtype) * draws
+
+
+def _outside(u: Float[Tensor, "*batch m r"], generator: torch.Generator) -> list[Float[Tensor, "*batch m probes"]]:
+    """Draw random columns of size 1 and project them off the range of u; none where u spans the space."""
+    m, r = u.shape[-2:]
+    if m == r:
+        return []
+    draws = torch.randn(m, _PROBES, dtype=u.dtype, generator=generator).to(u.device) / math.sqrt(m)
+    return [draws - u @ (u.mT @ draws)]
+
+
+def _rms(columns: Float[Tensor, "*batch m probes"]) -> Float[Tensor, "*batch m"]:
+    return columns.square().sum(dim=-1).sqrt() / math.sqrt(_PROBES)

@@ -15,7 +15,7 @@ from torch import Tensor
 _NULL = 16.0
 # Columns that are themselves known to few digits raise that to eps^0.6 of the rows at most (4e-10 in float64): a pivot
 # above is a value, however uncertain, and not a zero.
-_RESOLVED = 0.4
+_RESOLVED = 0.6
 # Rows that differ by less are as well factorised in any order: an eighth of the budget of `push_forward` in float64.
 _ALIKE = 32.0
 _PROBES = 8
@@ -41,7 +41,8 @@ class SortedQR:
         Rounding error of each column of Q in units of eps, shape (..., k), >= 1: that of its rows over its pivot.
     amplification
         Frobenius norm of (rounding error of Y, in units of eps) times the pseudo-inverse of Y, over the rank, shape
-        (...), >= 1: relative errors of singular values are eps times a moderate multiple of it.
+        (...), >= 1: relative errors of singular values are eps times a moderate multiple of it. Where a small pivot may
+        come from the errors its column had before, their ratio, if larger.
     """
 
     q: Float[Tensor, "*batch m k"]
@@ -58,7 +59,7 @@ def sorted_qr(
     log_scale: Float[Tensor, "*batch n"],
     *,
     row_scale: Float[Tensor, "*batch m"] | None = None,
-    column_error: Float[Tensor, "*batch n"] | None = None,
+    inherited: tuple[Float[Tensor, "*batch n"], Float[Tensor, "*batch m"]] | None = None,
 ) -> SortedQR:
     """Factorise Y with its columns sorted by scale and its rows by size.
 
@@ -74,8 +75,9 @@ def sorted_qr(
         Logs of the scales that multiply the columns; -inf allowed.
     row_scale
         To which the rounding errors in the rows of Y are in proportion; the norms of the rows if None or smaller.
-    column_error
-        Rounding errors of the columns in units of eps, >= 1; what is not above them counts as zero. 1 if None.
+    inherited
+        Errors that the columns had before Y was formed, in units of eps, and how large such an error of size 1 comes
+        out in each row of Y; none if None.
 
     Returns
     -------
@@ -90,35 +92,40 @@ def sorted_qr(
     rows = _by_size(sizes)
     sorted_y = y if rows is None else take(y, rows, dim=-2)
     rest = _tail_norms(sizes if rows is None else sizes.gather(-1, rows))[..., : min(y.shape[-2:])]
-    columns, q, r, live, structural = _factorise(sorted_y, rest, log_scale, column_error)
+    error, outside = inherited or (torch.zeros_like(y[..., 0, :]), torch.zeros_like(sizes))
+    outside = _tail_norms(outside if rows is None else outside.gather(-1, rows))[..., : rest.shape[-1]]
+    columns, q, r, live, structural = _factorise(sorted_y, log_scale, rest, (error, outside))
     if not bool(live.all()):
         q = q * live[..., None, :]
     if rows is not None:
         q = torch.empty_like(q).scatter_(-2, rows[..., None].expand_as(q), q)
     rounding = torch.maximum(rest, norms(r, dim=-1)) * live
+    pivots = torch.where(live, r.diagonal(dim1=-2, dim2=-1).abs(), 1.0)
+    brought = error.gather(-1, columns)[..., : rest.shape[-1]] * outside / pivots
+    doubtful = live & (pivots <= torch.finfo(r.dtype).eps ** 0.5 * rest)
+    doubt = torch.where(doubtful, brought, 0.0).amax(dim=-1).double()
     return SortedQR(
         q=q,
         r=r,
         columns=columns,
         live=live,
         cut=~(live | structural).all(dim=-1),
-        loss=torch.where(live, rounding / r.diagonal(dim1=-2, dim2=-1).abs(), 1.0).clamp_min(1.0),
-        amplification=_amplification(r, rounding, live),
+        loss=torch.where(live, rounding / pivots, 1.0).clamp_min(1.0),
+        amplification=torch.maximum(_amplification(r, rounding, live), doubt),
     )
 
 
 def _factorise(
-    y: Tensor, rest: Tensor, log_scale: Tensor, column_error: Tensor | None
+    y: Tensor, log_scale: Tensor, rest: Tensor, inherited: tuple[Tensor, Tensor]
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Factorise with columns sorted, those that depend on others last: columns, q, r, live and structural pivots."""
     by_size = (log_scale + norms(y, dim=-2).double().log()).argsort(dim=-1, descending=True, stable=True)
-    blur = torch.ones_like(y[..., 0, :]) if column_error is None else column_error
     dependent = torch.zeros_like(log_scale, dtype=torch.bool)
     while True:
         columns = by_size.gather(-1, dependent.gather(-1, by_size).to(torch.int8).argsort(dim=-1, stable=True))
         q, r = torch.linalg.qr(take(y, columns, dim=-1))
         structural = _structural(rest, log_scale.gather(-1, columns))
-        live, leftover = _rank(r, rest, structural, blur.gather(-1, columns))
+        live, leftover = _rank(r, rest, structural, (inherited[0].gather(-1, columns), inherited[1]))
         if not bool(leftover.any()):
             return columns, q, r, live, structural
         # a column that a zero pivot's noise stands for is not known to depend on anything
@@ -165,7 +172,7 @@ def _rank(
     r: Float[Tensor, "*batch k n"],
     rest: Float[Tensor, "*batch k"],
     structural: Bool[Tensor, "*batch k"],
-    blur: Float[Tensor, "*batch n"],
+    inherited: tuple[Float[Tensor, "*batch n"], Float[Tensor, "*batch k"]],
 ) -> tuple[Bool[Tensor, "*batch k"], Bool[Tensor, "*batch n"]]:
     """Tell which pivots are not zero, and which columns hold more than rounding in the rows of those that are."""
     pivots = r.diagonal(dim1=-2, dim2=-1).abs()
@@ -175,11 +182,12 @@ def _rank(
         return ~structural, torch.zeros_like(r[..., 0, :], dtype=torch.bool)
     regular = _without(r, suspect)
     weights = torch.linalg.solve_triangular(regular, r[..., : r.shape[-2]] * ~suspect[..., None], upper=True)
-    blur = blur[..., : pivots.shape[-1]].clamp_max(eps**-_RESOLVED / _NULL)
-    dependence = (blur.square() + (weights * blur[..., None]).square().sum(dim=-2)).sqrt()
-    noise = _NULL * eps * dependence * torch.maximum(rest, norms(r, dim=-1))
-    live = ~suspect | (~structural & (pivots > noise))
-    leftover = r.abs() > (_NULL * eps * dependence * rest)[..., None]
+    own = _NULL * eps * (1.0 + weights.square().sum(dim=-2)).sqrt()
+    error, outside = inherited[0][..., : pivots.shape[-1]], inherited[1]
+    combined = (error.square() + (weights * error[..., None]).square().sum(dim=-2)).sqrt()
+    carried = (_NULL * eps * combined * outside).minimum(eps**_RESOLVED * rest)
+    live = ~suspect | (~structural & (pivots > own * torch.maximum(rest, norms(r, dim=-1)) + carried))
+    leftover = r.abs() > (own * rest + carried)[..., None]
     return live, (leftover & ~(live | structural)[..., None]).any(dim=-2)
 
 
