@@ -18,6 +18,7 @@ COMMANDS: Mapping[str, str] = MappingProxyType(
     {
         "schemes": "Find how, and at what depth, each initialisation scheme fails.",
         "spectrum": "Measure a network's singular values and lay the law over them.",
+        "width-depth": "Measure how much networks differ, against depth over width.",
         "report": "Write the list of all reports.",
         "info": "Show versions, devices and precision settings.",
     }

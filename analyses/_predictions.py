@@ -11,6 +11,8 @@ from rmtbn.result import DepthProfile, SpectralMeasure
 from rmtbn.theory import bn_mean_field, mean_field
 from rmtbn.theory.jacobian import jacobian_law
 
+from ._tabulated import tabulated
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Network:
@@ -75,7 +77,7 @@ class Network:
         record = find_activation(self.activation)
         scale_free = record.slopes is not None and set(record.kinks) <= {0.0}  # φ′ then knows no lengths
         weights = "orthogonal" if self.law.distribution == "orthogonal" else "gaussian"  # uniform entries: universality
-        return jacobian_law(
+        law = jacobian_law(
             self.activation,
             depth=depth,
             weights=weights,
@@ -83,6 +85,7 @@ class Network:
             sigma_w=self.law.sigma_w,
             sigma_b=self.law.sigma_b,
         )
+        return law if record.slopes is not None else tabulated(law)  # of smooth φ a point costs milliseconds per layer
 
     @property
     def _batch(self) -> bn_mean_field.FixedPoint:

@@ -1,0 +1,113 @@
+"""How much do networks of one kind differ from each other, and does the ratio of depth to width decide it?
+
+At initialisation ‖Jv‖² differs from network to network, and its logarithm is nearly Gaussian. For He's ReLU networks its
+mean is -β/2 and its variance β = 5 Σ 1/n_l, that is 5 L/N (Hanin & Nica 2019, arXiv:1812.05994); linear networks have 2
+for 5, and for other activations the first order in 1/N is known too. Under batch normalisation there is no such law: the
+points stand without a line.
+"""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+import click
+import numpy as np
+import pandas as pd
+import torch
+
+from rmtbn import inits, rng
+from rmtbn.measure.ensemble_tangents import ensemble_log_growth
+from rmtbn.nets.mlp import mlp
+from rmtbn.plot.theme import STYLES
+from rmtbn.report.render import write
+from rmtbn.sweep.grid import Cell, Study, grid
+from rmtbn.sweep.run import run
+
+from . import _width_depth_page
+from ._options import Common, common, echo_json, example
+
+KINDS = (("linear", "none"), ("relu", "none"), ("tanh", "none"), ("relu", "batch"), ("tanh", "batch"))
+SCHEMES = MappingProxyType({"linear": "lecun_normal", "relu": "he_normal", "tanh": "critical"})
+CHUNK = 10  # networks in a cell: 10 of width 200 and depth 100 are 320 MB
+
+# Widths, the largest depth as a share of the width in eighths, networks of each kind, and the batch of batch
+# normalisation. Default: minutes on two cores.
+GRID: Mapping[str, Mapping[str, tuple[int, ...] | int]] = MappingProxyType(
+    {
+        "quick": {"widths": (16, 32), "eighths": 4, "networks": 20, "batch": 8},
+        "default": {"widths": (50, 100, 200), "eighths": 4, "networks": 100, "batch": 32},
+        "paper": {"widths": (50, 100, 200, 400), "eighths": 8, "networks": 1000, "batch": 32},
+    }
+)
+
+
+def cell(
+    *, seed: int, activation: str, norm: str, width: int, eighths: int, batch: int, device: str, dtype: str
+) -> dict[str, pd.DataFrame]:
+    """Measure ln ‖J_l v‖² in `CHUNK` networks at the depths width/8, 2·width/8, … up to `eighths` of them.
+
+    Returns
+    -------
+    dict
+        "growth": one row per network and depth.
+    """
+    depths = [max(1, width * k // 8) for k in range(1, eighths + 1)]
+    modules = []
+    for i in range(CHUNK):
+        net = mlp(depth=depths[-1], width=width, activation=activation, norm=norm)
+        generator = rng.torch_generator(seed, "weights", activation, norm, width, i)
+        inits.initialise(net, SCHEMES[activation], generator=generator, activation=activation)
+        modules.append(net.to(device=torch.device(device), dtype=getattr(torch, dtype)))
+    generator = rng.torch_generator(seed, "input and tangent", width)
+    drawn = torch.randn(2, batch if norm == "batch" else 1, width, generator=generator, dtype=torch.float64)
+    x = drawn[0] / drawn[0].square().mean(1, keepdim=True).sqrt()
+    x, v = (t.to(device=torch.device(device), dtype=getattr(torch, dtype)) for t in (x, drawn[1]))
+    found = ensemble_log_growth(modules, x, v)
+    return {
+        "growth": pd.DataFrame(
+            {
+                "depth": np.repeat(depths, CHUNK),
+                "network": list(range(CHUNK)) * len(depths),
+                "log_norm": np.concatenate([found[f"phi_{depth}"] for depth in depths]),
+            }
+        )
+    }
+
+
+STUDY = Study(name="width-depth", version=1, compute=cell)
+
+
+def cells(options: Common) -> tuple[Cell, ...]:
+    """Return the cells of a preset."""
+    sizes = GRID[options.preset]
+    widths, eighths, networks, batch = (sizes[name] for name in ("widths", "eighths", "networks", "batch"))
+    assert isinstance(widths, tuple)
+    assert isinstance(networks, int)
+    seeds = tuple(range(options.seed, options.seed + networks // CHUNK))
+    constants = {"eighths": eighths, "batch": batch, "device": options.device, "dtype": options.dtype}
+    return tuple(
+        one
+        for activation, norm in KINDS
+        for one in grid(
+            {
+                "activation": (activation,),
+                "norm": (norm,),
+                "width": widths,
+                **{name: (value,) for name, value in constants.items()},
+            },
+            seeds=seeds,
+        )
+    )
+
+
+@click.command(epilog=example("width-depth --preset quick --json"))
+@common
+def command(*, options: Common) -> None:
+    """Measure how much networks differ, against depth over width."""
+    records = run(STUDY, cells(options), store=options.store("width-depth"), engine=options.engine_function())
+    growth = _width_depth_page.Growth(records)
+    if options.as_json:
+        echo_json(_width_depth_page.numbers(growth))
+        return
+    path = options.out / "width-depth" / "index.html"
+    write(_width_depth_page.page(growth, manifest=records.manifest()), path, styles=STYLES)
+    click.echo(path)
