@@ -149,7 +149,7 @@ def kernel(x: Array, weights: Array, angle: Array) -> tuple[Complex, Complex, Co
 
 def log_angle(x: Array, angle: Array) -> Array:
     """Compute Im ln(1 - e^{x - iα}), continuous, in [0, π], shape (n, points)."""
-    ratio = np.exp(np.minimum(x, _FARTHEST))
+    ratio, angle = np.exp(np.minimum(x, _FARTHEST)), np.maximum(angle, 0.0)  # not below the axis by rounding
     return np.arctan2(ratio * np.sin(angle[:, None]), 1 - ratio * np.cos(angle[:, None]))
 
 

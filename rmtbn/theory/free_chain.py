@@ -21,7 +21,7 @@ class Placed:
 
     factor: Factor
     dimension: float = 1.0
-    count: int = 1
+    count: float = 1.0
 
 
 def spectral_curve(chain: Sequence[Placed], *, start: float = 1.0) -> SpectralCurve:
@@ -88,7 +88,7 @@ def _after(spaces: dict[float, float], place: Placed) -> dict[float, float]:
         ((log_value, mass),) = atoms
         lost = place.count * place.dimension * (1 - mass)
         return {x + place.count * log_value: size - lost for x, size in spaces.items() if size - lost > -SAME}
-    for _ in range(place.count):
+    for _ in range(round(place.count) if atoms else 0):
         largest = max(spaces.values(), default=0.0)
         heavy = [(x, mass) for x, mass in atoms if largest - place.dimension * (1 - mass) > -SAME]
         met: dict[float, float] = {}
@@ -98,4 +98,4 @@ def _after(spaces: dict[float, float], place: Placed) -> dict[float, float]:
                 if left > -SAME:
                     met[x + log_value] = met.get(x + log_value, 0.0) + left
         spaces = met
-    return spaces
+    return spaces if atoms else {}

@@ -9,9 +9,9 @@ docs/derivations/jacobian_law.md.
 """
 
 import math
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,7 @@ from rmtbn.theory import free_factors, mean_field
 from rmtbn.theory.free_chain import Placed
 from rmtbn.theory.free_factors import Factor
 from rmtbn.theory.free_product import FreeProductLaw, parts
+from rmtbn.theory.layer_groups import few_factors
 from rmtbn.theory.slope_law import slope_factor
 
 Array = NDArray[np.float64]
@@ -105,11 +106,10 @@ def jacobian_law(
     sizes = _sizes(widths, depth)
     sigma, q, critical = _lengths(record, depth=depth, sigma_w=sigma_w, sigma_b=sigma_b, q0=q0)
     chain: list[Placed] = []
-    for (length, rows, columns), count in Counter(zip(q.tolist(), sizes[1:], sizes[:-1], strict=True)).items():
-        slopes = slope_factor(record, length)
-        log_chi = 0.0 if critical else 2 * math.log(sigma) + slopes.log_mean
-        chain.append(_weight_factor(weights, rows, columns, log_chi=log_chi, count=count))
-        chain.append(Placed(factor=slopes.centred(), dimension=rows, count=count))
+    for (rows, columns), lengths in _by_shape(q, sizes).items():
+        log_chi = 0.0 if critical else math.log(sigma**2) + _mean_log_slope(record, lengths)
+        chain.append(_weight_factor(weights, rows, columns, log_chi=log_chi, count=lengths.size))
+        chain += [Placed(factor=f, dimension=rows, count=n) for f, n in _slope_factors(record, lengths)]
     curve, bulk, log_atoms = parts(chain, start=sizes[0])
     return JacobianLaw(
         curve=curve,
@@ -122,6 +122,26 @@ def jacobian_law(
         sigma_b=float(sigma_b),
         q=q,
     )
+
+
+def _by_shape(q: Array, sizes: list[float]) -> dict[tuple[float, float], Array]:
+    """Lengths of the layers of each shape (rows, columns)."""
+    shapes = list(pairwise(sizes))
+    return {(b, a): q[[shape == (a, b) for shape in shapes]] for a, b in dict.fromkeys(shapes)}
+
+
+def _mean_log_slope(record: Activation, q: Array) -> float:
+    """Mean over layers of ln E φ′²."""
+    distinct, counts = np.unique(q, return_counts=True)
+    return float(np.average(np.log(mean_field.dphi_second_moment(distinct, record)), weights=counts))
+
+
+def _slope_factors(record: Activation, q: Array) -> list[tuple[Factor, float]]:
+    """Factors of mean 1 with their powers, for layers of given lengths."""
+    distinct, counts = np.unique(q, return_counts=True)
+    if record.slopes is None:
+        return few_factors(distinct, counts.astype(float), factor=lambda length: slope_factor(record, length).centred())
+    return [(slope_factor(record, float(x)).centred(), float(n)) for x, n in zip(distinct, counts, strict=True)]
 
 
 def _sizes(widths: Sequence[int] | None, depth: int) -> list[float]:
@@ -143,7 +163,7 @@ def _lengths(
     scale_free = record.slopes is not None and set(record.kinks) <= {0.0}  # the law of φ′ does not depend on q
     if q0 is not None:
         q = mean_field.lengths(q0, record, depth=depth, sigma_w=sigma, sigma_b=sigma_b)
-        return sigma, _settled(q), point is not None and scale_free
+        return sigma, np.ones(depth) if scale_free else _settled(q), point is not None and scale_free
     if scale_free:
         return sigma, np.ones(depth), point is not None
     fixed = point.q if point else mean_field.fixed_point(record, sigma_w=sigma, sigma_b=sigma_b).q

@@ -60,7 +60,8 @@ class Panels:
         slopes = np.polynomial.legendre.legval(np.linspace(-1, 1, 9), np.polynomial.legendre.legder(series, axis=1).T)
         ends = np.polynomial.legendre.legval(np.array([-1.0, 1.0]), series.T)
         values = np.concatenate([log_d, ends], axis=1)
-        log_weights = np.log(weights)
+        with np.errstate(divide="ignore"):
+            log_weights = np.log(weights)
         return cls(
             log_d=log_d,
             density=density,

@@ -23,8 +23,8 @@ Complex = NDArray[np.complex128]
 LARGEST_MISS = 0.55
 MAX_STEPS = 400
 MAX_ITERATIONS = 12
-ROUNDING = 4e-15  # size of a step of Newton's method, relative, that ends it
-STILL = 1e-9  # ... or that does when it no longer shrinks
+ROUNDING = 2e-15  # size of a step of Newton's method, relative, that ends it
+STILL = 1e-12  # ... or that does when it no longer shrinks
 
 
 class ConvergenceError(ArithmeticError):

@@ -21,8 +21,8 @@ Complex = NDArray[np.complex128]
 AT_ATOM = 1e-7  # |u| below which M counts as infinite; ln z at a critical point errs by its square
 FAR = 30.0  # u that counts as infinite where λ -> 0
 _SECANTS = 60
-_LOGITS = np.linspace(-36, 36, 61)
-_ANCHORS = np.concatenate([np.arange(-30, -8, 2.0), np.arange(-8, 8, 0.5), np.arange(8, 42, 2.0)])
+_LOGITS = np.concatenate([np.arange(-16.0, 6.0), np.arange(6.0, 37.0, 5.0)])
+_ANCHORS = np.concatenate([np.arange(-30, -8, 4.0), np.arange(-8, 8, 1.0), np.arange(8, 42, 4.0)])
 
 
 def anchors(curve: SpectralCurve) -> Points:
@@ -51,7 +51,7 @@ def gap_edge(curve: SpectralCurve, points: Points) -> float:
         residual = curve.residual(u, v)
         slope, pull = curve.total_slope(residual)
         step = -slope[0] * (u[0] - u[1]) / (slope[0] - slope[1])
-        if abs(step) < 1e-13 * (1 + abs(u[0])):
+        if abs(step) < 1e-10 * (1 + abs(u[0])):  # ln z is then right to its square
             return float(residual.log_z[0].real)
         u, v = np.array([u[0] + step, u[0]]), np.stack([v[:, 0] + pull[:, 0] * step, v[:, 0]], axis=1)
     raise ConvergenceError(f"no edge of a gap found near ln λ = {points.w[0].real}")
