@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -51,8 +52,8 @@ class Growth:
         """Average over the networks of one kind; networks that died are left out, as the law leaves them out."""
         chosen = self.rows[(self.rows.activation == activation) & (self.rows.norm == norm)]
         return [
-            _statistics(group.log_norm, width=int(width), depth=int(depth))
-            for (width, depth), group in chosen.groupby(["width", "depth"])
+            _statistics(chosen[(chosen.width == width) & (chosen.depth == depth)].log_norm, width=width, depth=depth)
+            for width, depth in sorted(set(zip(chosen.width.tolist(), chosen.depth.tolist(), strict=True)))
         ]
 
 
@@ -128,12 +129,9 @@ def _slopes(growth: Growth) -> str:
     said = []
     for activation, norm in growth.kinds:
         found = growth.statistics(activation, norm)
-        ratio, variance, se = (
-            np.array([f(s) for s in found])
-            for f in (lambda s: s.depth / s.width, lambda s: s.variance, lambda s: s.variance_se)
-        )
-        weight = ratio / se**2
-        slope = float(np.sum(weight * variance) / np.sum(weight * ratio))
+        rows = np.array([(s.depth / s.width, s.variance, s.variance_se) for s in found])
+        weight = rows[:, 0] / rows[:, 2] ** 2
+        slope = float(np.sum(weight * rows[:, 1]) / np.sum(weight * rows[:, 0]))
         said.append(f"{NAMES[activation]}, {NAMES[norm]}: {number(slope)}")
     return f"Its variance per L/N is {'; '.join(said)}."
 
@@ -146,7 +144,7 @@ def _figures(growth: Growth) -> Iterator[Block]:
     )
     for field, title in (("variance", "Variance of ln ‖Jv‖²"), ("mean", "Mean of ln ‖Jv‖²")):
         yield Figure(
-            draw=lambda canvas, field=field, title=title: _draw(growth, field, title, canvas),
+            draw=partial(_draw, growth, field, title),
             size=(10.0, 4.6),
             caption=f"{title} over networks against L/N, by width; {_counted(growth)} networks per point, one standard "
             f"error. Left without normalisation, right with (a batch of {growth.batch}). J is the Jacobian of the "

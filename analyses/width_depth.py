@@ -1,11 +1,12 @@
-"""How much do networks of one kind differ from each other, and does the ratio of depth to width decide it?
+"""How much do networks of one kind differ, and is it depth over width that decides? `rmtbn width-depth`.
 
-At initialisation ‖Jv‖² differs from network to network, and its logarithm is nearly Gaussian. For He's ReLU networks its
-mean is -β/2 and its variance β = 5 Σ 1/n_l, that is 5 L/N (Hanin & Nica 2019, arXiv:1812.05994); linear networks have 2
-for 5, and for other activations the first order in 1/N is known too. Under batch normalisation there is no such law: the
-points stand without a line.
+At initialisation ‖Jv‖² differs from network to network, and its logarithm is nearly Gaussian. For He's ReLU networks
+its mean is -β/2 and its variance β = 5 Σ 1/n_l, that is 5 L/N (Hanin & Nica 2019, arXiv:1812.05994); linear networks
+have 2 for 5, and for other activations the first order in 1/N is known too. Under batch normalisation there is no such
+law: its points stand without a line.
 """
 
+import itertools
 from collections.abc import Mapping
 from types import MappingProxyType
 
@@ -19,7 +20,7 @@ from rmtbn.measure.ensemble_tangents import ensemble_log_growth
 from rmtbn.nets.mlp import mlp
 from rmtbn.plot.theme import STYLES
 from rmtbn.report.render import write
-from rmtbn.sweep.grid import Cell, Study, grid
+from rmtbn.sweep.grid import Cell, Study, Value, grid
 from rmtbn.sweep.run import run
 
 from . import _width_depth_page
@@ -29,13 +30,14 @@ KINDS = (("linear", "none"), ("relu", "none"), ("tanh", "none"), ("relu", "batch
 SCHEMES = MappingProxyType({"linear": "lecun_normal", "relu": "he_normal", "tanh": "critical"})
 CHUNK = 10  # networks in a cell: 10 of width 200 and depth 100 are 320 MB
 
-# Widths, the largest depth as a share of the width in eighths, networks of each kind, and the batch of batch
-# normalisation. Default: minutes on two cores.
-GRID: Mapping[str, Mapping[str, tuple[int, ...] | int]] = MappingProxyType(
+# The largest depth as a share of the width in eighths, networks of each kind, and the batch of
+# batch normalisation. Default: minutes on two cores.
+WIDTHS = MappingProxyType({"quick": (16, 32), "default": (50, 100, 200), "paper": (50, 100, 200, 400)})
+GRID: Mapping[str, Mapping[str, int]] = MappingProxyType(
     {
-        "quick": {"widths": (16, 32), "eighths": 4, "networks": 20, "batch": 8},
-        "default": {"widths": (50, 100, 200), "eighths": 4, "networks": 100, "batch": 32},
-        "paper": {"widths": (50, 100, 200, 400), "eighths": 8, "networks": 1000, "batch": 32},
+        "quick": {"eighths": 4, "networks": 20, "batch": 8},
+        "default": {"eighths": 4, "networks": 100, "batch": 32},
+        "paper": {"eighths": 8, "networks": 1000, "batch": 32},
     }
 )
 
@@ -78,25 +80,12 @@ STUDY = Study(name="width-depth", version=1, compute=cell)
 
 def cells(options: Common) -> tuple[Cell, ...]:
     """Return the cells of a preset."""
-    sizes = GRID[options.preset]
-    widths, eighths, networks, batch = (sizes[name] for name in ("widths", "eighths", "networks", "batch"))
-    assert isinstance(widths, tuple)
-    assert isinstance(networks, int)
-    seeds = tuple(range(options.seed, options.seed + networks // CHUNK))
-    constants = {"eighths": eighths, "batch": batch, "device": options.device, "dtype": options.dtype}
-    return tuple(
-        one
-        for activation, norm in KINDS
-        for one in grid(
-            {
-                "activation": (activation,),
-                "norm": (norm,),
-                "width": widths,
-                **{name: (value,) for name, value in constants.items()},
-            },
-            seeds=seeds,
-        )
-    )
+    sizes = dict(GRID[options.preset])
+    seeds = tuple(range(options.seed, options.seed + sizes.pop("networks") // CHUNK))
+    constants: dict[str, Value] = {**sizes, "device": options.device, "dtype": options.dtype}
+    shared = {"width": WIDTHS[options.preset], **{name: (value,) for name, value in constants.items()}}
+    kinds = [grid({"activation": (activation,), "norm": (norm,), **shared}, seeds=seeds) for activation, norm in KINDS]
+    return tuple(itertools.chain.from_iterable(kinds))
 
 
 @click.command(epilog=example("width-depth --preset quick --json"))
