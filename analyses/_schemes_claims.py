@@ -139,12 +139,16 @@ def _judged(claim: RateClaim, schemes: Schemes) -> Claim:
     return Claim(
         statement=claim.statement,
         source=claim.source,
-        predicted=f"ln growth {number(predicted)} per layer (factor {number(math.exp(predicted), digits=4)})",
+        predicted=f"ln growth {_plain(predicted)} per layer (factor {number(math.exp(predicted), digits=4)})",
         measured=f"{with_error(rate.value, rate.se)} per layer (factor {number(math.exp(rate.value), digits=4)})",
         verdict=judge(rate, predicted=predicted, alternative=alternative, allowance=allowance),
         evidence=f"Growth from depth {start} to {end}, {rate.networks} networks of width {schemes.width}; the "
-        f"alternative is ln growth {number(alternative)}.",
+        f"alternative is ln growth {_plain(alternative)}.",
     )
+
+
+def _plain(value: float) -> str:
+    return number(value) if value else "0"
 
 
 def _rate(schemes: Schemes, key: Key, column: str) -> tuple[Scalar, int, int]:

@@ -28,18 +28,15 @@ from ._schemes_records import NAMES, PANELS, Schemes
 # The uniform schemes have the variances of the normal ones and lie on them in every figure; the tables have all.
 SHOWN = ("he_normal", "glorot_normal", "torch_default", "orthogonal", "critical", "gaussian")
 DENSITIES = (("relu", "he_normal"), ("relu", "orthogonal"), ("tanh", "critical"), ("tanh", "orthogonal"))
+# The law of a tanh network whose lengths still change has a factor per layer, so that its cost grows with the depth.
+DENSITY_DEPTHS = {"relu": (1, 4, 16), "tanh": (1, 2, 4)}
 NO_BREAK = "‑"  # a hyphen at which no line is broken
 THRESHOLDS = {  # on the axes of the figures: log10 of the squared gradient norm and of κ
     "log_gradient": (-2 * RANGE / LN10, 2 * RANGE / LN10),
     "log_condition": (CONDITION / LN10,),
     "correlation": (CORRELATION,),
 }
-CRITERIA = {
-    "gradient": "gradient norm at layer 1",
-    "signal": "mean square of pre-activations",
-    "conditioning": "condition number of the Jacobian",
-    "correlation": "correlation of two inputs",
-}
+CRITERIA = ("gradient", "signal", "conditioning", "correlation")
 
 
 def page(schemes: Schemes, *, data: str, manifest: dict[str, str]) -> Page:
@@ -214,14 +211,13 @@ def _legend(canvas: Canvas, panels: Iterable[Axes]) -> None:
 
 
 def _spectrum_blocks(schemes: Schemes, data: str) -> Iterator[Block]:
-    depths = _density_depths(schemes)
     yield (
         "λ is a squared singular value of the Jacobian J of the output with respect to the input, at one image and "
         "without normalisation. A spectrum over many decades means that some directions of the input are lost on the "
         "way. The law is exact for infinite width; at width N it is off by the order of L/N, most where λ is small."
     )
     yield Figure(
-        draw=partial(_densities, schemes, depths),
+        draw=partial(_densities, schemes),
         size=(11.0, 11.0),
         caption=f"Density of λ, per decade: bars are measured, {schemes.networks} networks of width {schemes.width}; "
         f"lines are the law for infinite width (dashed: all λ at one value). Zeros are counted, not drawn. {data}.",
@@ -233,19 +229,14 @@ def _spectrum_blocks(schemes: Schemes, data: str) -> Iterator[Block]:
         "networks and p-value, and Wasserstein-1 in ln λ. A verdict “agrees to order 1/N” is a difference that finite "
         "width explains.",
         columns=("activation", "scheme", "depth", "KS distance", "p-value", "W₁ in ln λ", "verdict"),
-        rows=tuple(_distance_row(schemes, *key, depth) for key in DENSITIES for depth in depths),
+        rows=tuple(_distance_row(schemes, *key, depth) for key in DENSITIES for depth in DENSITY_DEPTHS[key[0]]),
     )
 
 
-def _density_depths(schemes: Schemes) -> list[int]:
-    known = sorted(schemes.depths.depth.unique())
-    return [int(depth) for depth in known if depth in (1, 4, 16)]
-
-
-def _densities(schemes: Schemes, depths: list[int], canvas: Canvas) -> None:
-    panels = canvas.subplots(len(DENSITIES), len(depths), squeeze=False)
+def _densities(schemes: Schemes, canvas: Canvas) -> None:
+    panels = canvas.subplots(len(DENSITIES), 3, squeeze=False)
     for (activation, scheme), row in zip(DENSITIES, panels, strict=True):
-        for depth, ax in zip(depths, row, strict=True):
+        for depth, ax in zip(DENSITY_DEPTHS[activation], row, strict=True):
             law = schemes.law(activation, scheme, depth)
             spectrum_density(schemes.spectrum(activation, scheme, depth), law=law, ax=ax)
             ax.set_title(f"{NAMES[activation]}, {scheme}, depth {depth}")
@@ -261,11 +252,14 @@ def _distance_row(schemes: Schemes, activation: str, scheme: str, depth: int) ->
 
 
 def _criteria_blocks(schemes: Schemes) -> Iterator[Block]:
-    yield "The depth at which each criterion fails first; — up to the deepest network it does not."
+    yield (
+        "The depth at which the gradient norm at layer 1, the signal, the condition number of the Jacobian and the "
+        f"correlation of two inputs fail first; — where they do not, up to depth {schemes.deepest}."
+    )
     for panel in PANELS:
         yield Table(
             caption=f"{_panel(*panel)}.",
-            columns=("scheme", *CRITERIA.values()),
+            columns=("scheme", *CRITERIA),
             rows=tuple((s, *_by_criterion(schemes.failures((*panel, s)))) for s in inits.INITS),
         )
 
@@ -274,7 +268,7 @@ def _by_criterion(found: Sequence[Failure]) -> Iterator[str]:
     first: dict[str, str] = {}
     for failure in found:
         word = failure.how.removeprefix(f"{failure.criterion} ")
-        first.setdefault(failure.criterion, str(failure.depth) if word == failure.how else f"{failure.depth}: {word}")
+        first.setdefault(failure.criterion, f"{'fails' if word == failure.how else word} at {failure.depth}")
     return (first.get(criterion, "—") for criterion in CRITERIA)
 
 

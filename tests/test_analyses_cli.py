@@ -110,7 +110,7 @@ def test_version_is_that_of_the_package():
 
 
 WRONG = {
-    "unknown command": (("spectra",), "spectra", "there are schemes, spectrum, report, info"),
+    "unknown command": (("spectra",), "spectra", *COMMANDS),
     "unknown option of the group": (("--width", "3"), "--width"),
     "unknown option": (("spectrum", "--deep", "3"), "--deep"),
     "no value": (("spectrum", "--depth"), "--depth"),
