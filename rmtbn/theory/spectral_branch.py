@@ -21,6 +21,7 @@ Complex = NDArray[np.complex128]
 # How far a step may miss its tangent, relative to its length. With f univalent in a disc of radius R, a step of ρR
 # misses by at most 1/(1 - ρ)² - 1 (Koebe); onto the tip of a slit by 1/2; onto another sheet at a branch point by 1.
 LARGEST_MISS = 0.55
+ON_AXIS = 1e-9  # angle below which a point counts as real
 MAX_STEPS = 400
 MAX_ITERATIONS = 12
 ROUNDING = 2e-15  # size of a step of Newton's method, relative, that ends it
@@ -103,6 +104,24 @@ class _Solution:
                 break
         return cls(u=u, v=v, slope=slope, pull=pull, converged=converged)
 
+    @property
+    def is_physical(self) -> NDArray[np.bool_]:
+        """Whether M is in the lower half-plane and every ζ in the upper, or all real and led there by w moving up.
+
+        For z in the upper half-plane one solution only has its ζ there (Belinschi & Bercovici 2007); on the axis it is the
+        limit of such.
+        """
+        rate = 1 / self.slope
+        u, v = -self.u.imag, self.v.imag
+        inside = (u > ON_AXIS) & (u < np.pi - ON_AXIS)
+        allowed = (u > -ON_AXIS) & (u < np.pi + ON_AXIS) & np.all((v > -ON_AXIS) & (v < np.pi + ON_AXIS), axis=0)
+        return allowed & (inside | (_is_upward(u, -rate.real) & np.all(_is_upward(v, (self.pull * rate).real), axis=0)))
+
+
+def _is_upward(angle: Array, speed: Array) -> NDArray[np.bool_]:
+    """Whether an angle in [0, π] that is on the border grows inwards."""
+    return np.where(angle <= ON_AXIS, speed >= -ON_AXIS, (angle < np.pi - ON_AXIS) | (speed <= ON_AXIS))
+
 
 def _scale(u: Complex, w: Complex, slope: Complex) -> Array:
     """Compute what rounding moves u by, over machine precision."""
@@ -143,7 +162,7 @@ def follow(curve: SpectralCurve, target: Array, *, chart: Chart, anchors: Points
         guess = rate[index] * (next_eta - eta[index])
         found = _Solution.at(curve, u[index] + guess, v[:, index] + pull[:, index] * guess, w=next_w)
         near = np.abs(found.u - u[index] - guess) <= LARGEST_MISS * np.abs(guess)
-        accepted = found.converged & _in_strip(found.u) & near
+        accepted = found.converged & found.is_physical & near
         moved = index[accepted]
         u[moved], v[:, moved], pull[:, moved] = found.u[accepted], found.v[:, accepted], found.pull[:, accepted]
         w[moved], eta[moved] = next_w[accepted], next_eta[accepted]
@@ -153,5 +172,3 @@ def follow(curve: SpectralCurve, target: Array, *, chart: Chart, anchors: Points
     raise ConvergenceError(f"no physical branch found at ln λ = {lost[:5]} ({lost.size} of {target.size} points)")
 
 
-def _in_strip(u: Complex) -> NDArray[np.bool_]:
-    return np.abs(u.imag + np.pi / 2) < np.pi / 2 + 1e-8

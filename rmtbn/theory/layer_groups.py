@@ -1,0 +1,79 @@
+"""Many layers of different length q as few factors: Gauss quadrature over the layers.
+
+A layer enters a free product through ln T(M; q), which is smooth in x = ln(√q + 1/2). The sum over layers is an integral over
+their distribution in x, and its Gauss rule, exact for polynomials of degree 2n - 1, turns it into n factors to positive real
+powers: layers of lengths between those that occur, each counted so many times.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rmtbn.theory.free_factors import Factor
+from rmtbn.theory.spectral_branch import ConvergenceError
+
+Array = NDArray[np.float64]
+
+SIZES = (6, 8, 12, 16, 24, 32, 48, 64)  # numbers of factors that are tried
+ACCURACY = 1e-11  # of the mean of ln ζ over the layers
+_OFFSET = 0.5  # next to q = 0, where ln T is a power series in √q, x is linear in √q
+_PROBES = np.array([-8.0, -2.0, 0.0, 2.0, 5.0, 8.0])  # ln |t| on the negative axis, where two rules are compared
+
+
+def few_factors(q: Array, counts: Array, *, factor: Callable[[float], Factor]) -> list[tuple[Factor, float]]:
+    """Replace layers by few factors with real powers.
+
+    Parameters
+    ----------
+    q, counts
+        Different lengths, >= 0, and how many layers have each; shape (lengths,).
+    factor
+        q ↦ the factor of one layer, of mean 1, without atoms and with no mass at zero.
+
+    Returns
+    -------
+    list
+        Pairs of a factor and its power.
+
+    Raises
+    ------
+    ConvergenceError
+        If 64 factors do not suffice.
+    """
+    last = np.full(_PROBES.shape, np.inf)
+    for size in SIZES:
+        lengths, powers = _gauss(q, counts, size=size)
+        factors = [factor(float(length)) for length in lengths]
+        mean = powers @ np.stack([_probe(one) for one in factors]) / powers.sum()
+        if q.size <= size or np.abs(mean - last).max() < ACCURACY:
+            return list(zip(factors, powers.tolist(), strict=True))
+        last = mean
+    raise ConvergenceError(f"{q.size} lengths from {q.min():.3g} to {q.max():.3g} are not resolved by {size} factors")
+
+
+def _gauss(q: Array, counts: Array, *, size: int) -> tuple[Array, Array]:
+    """Compute nodes and weights of the Gauss rule by Lanczos' method (Gautschi 2004, section 2.2.3); few q stay as they are."""
+    if q.size <= size:
+        return q, counts
+    x = np.log(np.sqrt(q) + _OFFSET)
+    total = float(counts.sum())
+    basis, diagonal, beside = np.empty((size, q.size)), np.empty(size), np.empty(size)
+    vector = np.sqrt(counts / total)
+    for k in range(size):
+        basis[k] = vector
+        image = x * vector
+        diagonal[k] = vector @ image
+        for _ in range(2):  # twice is enough to keep the basis orthogonal
+            image = image - basis[: k + 1].T @ (basis[: k + 1] @ image)
+        beside[k] = np.linalg.norm(image)
+        vector = image / beside[k]
+    nodes, vectors = np.linalg.eigh(np.diag(diagonal) + np.diag(beside[:-1], 1) + np.diag(beside[:-1], -1))
+    return (np.exp(nodes) - _OFFSET) ** 2, total * vectors[0] ** 2
+
+
+def _probe(factor: Factor) -> Array:
+    """Ln |ζ| where t is real and negative."""
+    if factor.law is None:  # d = 1, and t = 1/ζ
+        return -_PROBES
+    return factor.law.real_preimage(_PROBES - 1j * np.pi).real
