@@ -61,6 +61,8 @@ def test_moments_are_those_of_each_network_alone(name):
         second, variance = ([getattr(one, field) for one in alone] for field in ("log_second_moment", "log_variance"))
         np.testing.assert_allclose(found.log_second_moment[i], second, atol=1e-12)
         np.testing.assert_allclose(found.overall.log_variance[i], variance, atol=1e-12)
+        by_example = [one.example_log_second_moment for one in alone]
+        np.testing.assert_allclose(found.example_log_second_moment[i], by_example, atol=1e-12)
         np.testing.assert_allclose(1 - found.decorrelation[i], correlations, atol=1e-12)
 
 

@@ -50,6 +50,8 @@ class EnsembleMoments:
         Names of the layers.
     log_second_moment
         log of the mean square over all entries, log q, shape (networks, layers).
+    example_log_second_moment
+        The same for each example, shape (networks, layers, examples).
     overall
         Moments over all entries.
     over_units
@@ -62,6 +64,7 @@ class EnsembleMoments:
 
     layers: tuple[str, ...]
     log_second_moment: Array
+    example_log_second_moment: Array
     overall: FourMoments
     over_units: FourMoments
     over_examples: FourMoments
@@ -144,6 +147,7 @@ def ensemble_moments(
     return EnsembleMoments(
         layers=names,
         log_second_moment=columns["log_second_moment"],
+        example_log_second_moment=columns["example_log_second_moment"],
         overall=_four(columns, "all"),
         over_units=_four(columns, "units"),
         over_examples=_four(columns, "examples"),
@@ -156,7 +160,11 @@ def _statistics(state: State) -> dict[str, Tensor]:
     peak = h.abs().flatten(1).amax(1).clamp_min(torch.finfo(torch.float64).tiny)
     h, log_scale = h / peak[:, None, None], 2 * (state.log_scale + peak.log())
     second = h.square().mean((1, 2))
-    result = {"log_second_moment": second.log() + log_scale, "decorrelation": _decorrelation(h)}
+    result = {
+        "log_second_moment": second.log() + log_scale,
+        "example_log_second_moment": h.square().mean(2).log() + log_scale[:, None],
+        "decorrelation": _decorrelation(h),
+    }
     for name, axes in (("all", (1, 2)), ("units", (2,)), ("examples", (1,))):
         mean = h.mean(axes, keepdim=True)
         centred = h - mean
