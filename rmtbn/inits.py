@@ -22,6 +22,7 @@ from rmtbn.theory import mean_field
 Distribution = Literal["gaussian", "uniform", "orthogonal"]
 Module = TypeVar("Module", bound=nn.Module)
 Generator = torch.Generator | np.random.Generator
+Asked = float | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -189,9 +190,9 @@ def _torch_generator(generator: Generator) -> torch.Generator:
 
 
 def _activation_of(module: nn.Module) -> Activation:
-    for m in module.modules():
-        if _is_foreign(m):
-            raise _checks.fail("activation", "given for a module with an activation that has no record", str(m))
+    foreign = [str(m) for m in module.modules() if _is_foreign(m)]
+    if foreign:
+        raise _checks.fail("activation", "given for a module with an activation that has no record", foreign[0])
     kinds = [(_CLASS_NAMES[kind], m) for m in module.modules() if (kind := type(m).__name__) in _CLASS_NAMES]
     found = {(name, m.negative_slope if isinstance(m, nn.LeakyReLU) else None) for name, m in kinds}
     if len(found) > 1:
@@ -202,12 +203,10 @@ def _activation_of(module: nn.Module) -> Activation:
 
 def _is_foreign(module: nn.Module) -> bool:
     """Whether it is an activation of torch's, elementwise, that `ACTIVATIONS` does not hold in this very form."""
-    if isinstance(module, nn.Hardtanh) and not isinstance(module, nn.ReLU6):
-        return (module.min_val, module.max_val) != (-1.0, 1.0)
-    if isinstance(module, nn.GELU):
-        return module.approximate != "none"
-    elementwise = type(module).__module__ == nn.ReLU.__module__ and not isinstance(module, _NOT_ELEMENTWISE)
-    return elementwise and type(module).__name__ not in _CLASS_NAMES
+    if type(module) in {nn.Hardtanh, nn.GELU}:
+        return str(module) not in {"Hardtanh(min_val=-1.0, max_val=1.0)", "GELU(approximate='none')"}
+    known = type(module).__name__ in _CLASS_NAMES or isinstance(module, _NOT_ELEMENTWISE)
+    return type(module).__module__ == nn.ReLU.__module__ and not known
 
 
 _NOT_ELEMENTWISE = (nn.MultiheadAttention, nn.Softmax, nn.Softmax2d, nn.LogSoftmax, nn.Softmin, nn.GLU)
@@ -251,16 +250,12 @@ def _critical(phi: Activation, _in: int, _out: int, _w: float | None, sigma_b: f
     return mean_field.critical_point(phi, sigma_b=asked).sigma_w, asked
 
 
-def _orthogonal(
-    phi: Activation, _in: int, _out: int, sigma_w: float | None, sigma_b: float | None
-) -> tuple[float, float]:
+def _orthogonal(phi: Activation, _in: int, _out: int, sigma_w: Asked, sigma_b: Asked) -> tuple[float, float]:
     gain = _he(phi)[0] if phi.name in {"relu", "leaky_relu", "gelu", "silu"} else 1.0
     return gain if sigma_w is None else sigma_w, sigma_b or 0.0
 
 
-def _gaussian(
-    _phi: Activation, _in: int, _out: int, sigma_w: float | None, sigma_b: float | None
-) -> tuple[float, float]:
+def _gaussian(_phi: Activation, _in: int, _out: int, sigma_w: Asked, sigma_b: Asked) -> tuple[float, float]:
     if sigma_w is None:
         raise _checks.fail("sigma_w", "given for the scheme 'gaussian'", None)
     return sigma_w, sigma_b or 0.0

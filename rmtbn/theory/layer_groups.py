@@ -1,7 +1,7 @@
 """Many layers of different length q as few factors: Gauss quadrature over the layers.
 
-A layer enters a free product through ln T(M; q), which is smooth in x = ln(√q + 1/2). The sum over layers is an integral over
-their distribution in x, and its Gauss rule, exact for polynomials of degree 2n - 1, turns it into n factors to positive real
+A layer enters a free product through ln T(M; q), smooth in x = ln(√q + 1/2). The sum over layers is an integral over
+their distribution in x; its Gauss rule, exact for polynomials of degree 2n - 1, makes it n factors to positive real
 powers: layers of lengths between those that occur, each counted so many times.
 """
 
@@ -53,7 +53,7 @@ def few_factors(q: Array, counts: Array, *, factor: Callable[[float], Factor]) -
 
 
 def _gauss(q: Array, counts: Array, *, size: int) -> tuple[Array, Array]:
-    """Compute nodes and weights of the Gauss rule by Lanczos' method (Gautschi 2004, section 2.2.3); few q stay as they are."""
+    """Compute nodes and weights of the Gauss rule by Lanczos' method (Gautschi 2004, section 2.2.3)."""
     if q.size <= size:
         return q, counts
     x = np.log(np.sqrt(q) + _OFFSET)

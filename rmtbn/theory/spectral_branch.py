@@ -108,7 +108,7 @@ class _Solution:
     def is_physical(self) -> NDArray[np.bool_]:
         """Whether M is in the lower half-plane and every ζ in the upper, or all real and led there by w moving up.
 
-        For z in the upper half-plane one solution only has its ζ there (Belinschi & Bercovici 2007); on the axis it is the
+        For z in the upper half-plane one solution only has ζ there (Belinschi & Bercovici 2007); on the axis it is the
         limit of such.
         """
         rate = 1 / self.slope
@@ -170,5 +170,3 @@ def follow(curve: SpectralCurve, target: Array, *, chart: Chart, anchors: Points
         step[index] = np.where(accepted, np.minimum(2 * step[index], 1), step[index] / 2)
     lost = target[w != end]
     raise ConvergenceError(f"no physical branch found at ln λ = {lost[:5]} ({lost.size} of {target.size} points)")
-
-

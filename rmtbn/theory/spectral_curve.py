@@ -112,7 +112,7 @@ class SpectralCurve:
     @property
     def is_one_factor(self) -> bool:
         """Whether z = ζ: the product is one factor given by points and nothing else."""
-        return len(self.factors) == 1 and self.counts[0] == 1 and not self.terms and self.poles.size == 0
+        return bool(len(self.factors) == 1 and self.counts[0] == 1 and not self.terms and self.poles.size == 0)
 
     def series(self, order: int) -> Array:
         """Compute the coefficients of M^1 ... M^order in ln(M z)."""

@@ -55,14 +55,14 @@ def train_ensemble(
     parameters, buffers = stack_module_state(list(modules))
     parameters = {name: value.detach() for name, value in parameters.items()}
 
-    def loss(p: dict[str, Tensor], b: dict[str, Tensor], x: Tensor, y: Tensor) -> Tensor:
-        return nn.functional.cross_entropy(functional_call(base, (p, b), (x,)), y)
+    def loss(p: dict[str, Tensor], b: dict[str, Tensor], batch: tuple[Tensor, Tensor]) -> Tensor:
+        return nn.functional.cross_entropy(functional_call(base, (p, b), (batch[0],)), batch[1])
 
-    step = vmap(grad_and_value(loss), in_dims=(0, 0, None, None))
+    step = vmap(grad_and_value(loss), in_dims=(0, 0, None))
     losses = []
     for _ in range(steps):
         chosen = torch.randint(len(targets), (batch_size,), generator=generator).to(inputs.device)
-        gradients, values = step(parameters, buffers, inputs[chosen], targets[chosen])
+        gradients, values = step(parameters, buffers, (inputs[chosen], targets[chosen]))
         parameters = {name: value - rate * gradients[name] for name, value in parameters.items()}
         losses.append(values.detach())
     _write(modules, parameters)
