@@ -1,41 +1,22 @@
 """The page of `rmtbn schemes`: figures, tables and claims from its records."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
-from typing import Any
 
 import numpy as np
-import pandas as pd
-from matplotlib import rcParams
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure as Canvas
-from matplotlib.lines import Line2D
+from scipy import stats
 
 from rmtbn import inits
-from rmtbn.plot.decades import LN10
-from rmtbn.plot.depth_profile import depth_profile
-from rmtbn.plot.heat_map import heat_map
-from rmtbn.plot.spectrum_density import spectrum_density
 from rmtbn.report.number import number, with_error
 from rmtbn.report.page import Block, Figure, Page, Section, Table
-from rmtbn.result import DepthProfile
 
 from . import _schemes_claims
-from ._failure import CONDITION, CORRELATION, RANGE, Failure
+from ._failure import Failure
 from ._predictions import Network
+from ._schemes_figures import DENSITIES, DENSITY_DEPTHS, densities, growth, heat_maps, panel_name, profiles, whole
 from ._schemes_records import NAMES, PANELS, Schemes
 
-# The uniform schemes have the variances of the normal ones and lie on them in every figure; the tables have all.
-SHOWN = ("he_normal", "glorot_normal", "torch_default", "orthogonal", "critical", "gaussian")
-DENSITIES = (("relu", "he_normal"), ("relu", "orthogonal"), ("tanh", "critical"), ("tanh", "orthogonal"))
-# The law of a tanh network whose lengths still change has a factor per layer, so that its cost grows with the depth.
-DENSITY_DEPTHS = {"relu": (1, 4, 16), "tanh": (1, 2, 4)}
 NO_BREAK = "‑"  # a hyphen at which no line is broken
-THRESHOLDS = {  # on the axes of the figures: log10 of the squared gradient norm and of κ
-    "log_gradient": (-2 * RANGE / LN10, 2 * RANGE / LN10),
-    "log_condition": (CONDITION / LN10,),
-    "correlation": (CORRELATION,),
-}
 CRITERIA = ("gradient", "signal", "conditioning", "correlation")
 
 
@@ -61,16 +42,12 @@ def page(schemes: Schemes, *, data: str, manifest: dict[str, str]) -> Page:
     )
 
 
-def _panel(activation: str, norm: str) -> str:
-    return f"{NAMES[activation]}, {NAMES[norm]}"
-
-
 def _summary(schemes: Schemes) -> str:
     said = []
     for activation, norm in PANELS:
         first = {s: found[0].depth for s in inits.INITS if (found := schemes.failures((activation, norm, s)))}
         start = f", the first at depth {min(first.values())}" if first else ""
-        said.append(f"{_panel(activation, norm)}: {len(first)} of {len(inits.INITS)} fail{start}")
+        said.append(f"{panel_name(activation, norm)}: {len(first)} of {len(inits.INITS)} fail{start}")
     return f"Initialisation schemes on real images, up to depth {schemes.deepest}. {'; '.join(said)}."
 
 
@@ -84,11 +61,11 @@ def _failure_blocks(schemes: Schemes, data: str) -> Iterator[Block]:
     yield Table(
         caption=f"First failure of each scheme with its depth, up to depth {schemes.deepest}; — if nothing fails. "
         f"{_sizes(schemes)} {data}.",
-        columns=("scheme", *(_panel(*panel) for panel in PANELS)),
+        columns=("scheme", *(panel_name(*panel) for panel in PANELS)),
         rows=tuple((s, *(_first(schemes.failures((*panel, s))) for panel in PANELS)) for s in inits.INITS),
     )
     yield Figure(
-        draw=partial(_heat_maps, schemes),
+        draw=partial(heat_maps, schemes),
         size=(11.0, 8.4),
         caption="Gradient norm at layer 1 against its value at depth 1, as a power of ten: 0 is unchanged, −3 a "
         f"thousandth; beyond ±3 the gradient has failed. {_sizes(schemes)} {data}.",
@@ -105,27 +82,9 @@ def _first(found: Sequence[Failure]) -> str:
     return f"{found[0].depth}: {', '.join(hows)}".replace("-", NO_BREAK) if found else "—"
 
 
-def _growth(schemes: Schemes, panel: tuple[str, str]) -> pd.DataFrame:
-    """Gradient norm at layer 1 against its value at depth 1, log10: one row per scheme, one column per depth."""
-    rows = {s: schemes.summary((*panel, s)).set_index("depth").log_gradient for s in inits.INITS}
-    logs = pd.DataFrame(rows).T
-    return logs.sub(logs[1], axis=0) / (2 * LN10)
-
-
 def _ranges(schemes: Schemes) -> str:
-    last = {panel: _growth(schemes, panel)[schemes.deepest] for panel in PANELS}
-    return "; ".join(f"{_panel(*panel)}, {_whole(v.min())} to {_whole(v.max())}" for panel, v in last.items())
-
-
-def _heat_maps(schemes: Schemes, canvas: Canvas) -> None:
-    for panel, ax in zip(PANELS, canvas.subplots(2, 2).flat, strict=True):
-        label = "log₁₀ of the gradient norm"
-        heat_map(_growth(schemes, panel), label=label, limit=9.0, write=_whole, ax=ax)
-        ax.set_title(_panel(*panel))
-
-
-def _whole(value: float) -> str:
-    return number(round(value), digits=1) if np.isfinite(value) else number(value)
+    last = {panel: growth(schemes, panel)[schemes.deepest] for panel in PANELS}
+    return "; ".join(f"{panel_name(*panel)}, {whole(v.min())} to {whole(v.max())}" for panel, v in last.items())
 
 
 def _profile_blocks(schemes: Schemes, data: str) -> Iterator[Block]:
@@ -141,7 +100,7 @@ def _profile_blocks(schemes: Schemes, data: str) -> Iterator[Block]:
     )
     for column, symbol, label, theory in shown:
         yield Figure(
-            draw=partial(_profiles, schemes, (column, symbol, label), theory),
+            draw=partial(profiles, schemes, (column, symbol, label), theory),
             size=(10.0, 7.4),
             caption=f"{label[0].upper()}{label[1:]}, {symbol}, against depth. {_NOTES[column].format(schemes)} Means, "
             f"with standard errors, over {schemes.networks} networks{'; mean-field theory' if theory else ''}. {data}.",
@@ -160,64 +119,24 @@ _NOTES = {
 }
 
 
-def _profiles(
-    schemes: Schemes,
-    quantity: tuple[str, str, str],
-    theory: Callable[[Network, int], DepthProfile] | None,
-    canvas: Canvas,
-) -> None:
-    column, symbol, label = quantity
-    panels = canvas.subplots(2, 2, sharex=True, sharey=column == "correlation")
-    for panel, ax in zip(PANELS, panels.flat, strict=True):
-        for scheme in SHOWN:
-            key = (*panel, scheme)
-            predicted = theory(schemes.network(key), schemes.deepest) if theory else None
-            measured = schemes.profile(key, column, symbol=symbol, label=label)
-            depth_profile(measured, theory=predicted, label=scheme, log_depth=True, ax=ax)
-        ax.set_title(_panel(*panel))
-        _thresholds(column, ax)
-    _outer_labels(panels)
-    _legend(canvas, panels.flat)
-
-
-def _thresholds(column: str, ax: Axes) -> None:
-    """Draw where a quantity fails, as far as it is in sight; the signal fails against its own value at depth 1."""
-    ax.autoscale_view()
-    low, high = ax.get_ylim()
-    for level in THRESHOLDS.get(column, ()):
-        if low < level < high:
-            ax.axhline(level, ls=":", lw=1.2, color=rcParams["ytick.color"], zorder=1, label="fails")
-
-
-def _outer_labels(panels: np.ndarray) -> None:
-    """Name the axes at the left and at the bottom only; the numbers stay at each."""
-    for ax in panels[:-1].flat:
-        ax.set_xlabel("")
-    for ax in panels[:, 1:].flat:
-        ax.set_ylabel("")
-
-
-def _legend(canvas: Canvas, panels: Iterable[Axes]) -> None:
-    """Put one legend under all panels; theory is a line of no scheme's colour, and stands last."""
-    handles: dict[str, Any] = {}
-    for ax in panels:
-        handles |= dict(zip(*reversed(ax.get_legend_handles_labels()), strict=True))
-    for name in ("theory", "fails"):
-        if name in handles:
-            handles[name] = handles.pop(name)
-    if "theory" in handles and len(handles) > 2:
-        handles["theory"] = Line2D([], [], color=rcParams["text.color"])
-    canvas.legend(handles.values(), handles, loc="outside lower center", ncols=4)
+def relu_zeros(width: int, *, depth: int) -> float:
+    """Return the mean share of zeros of a ReLU network, 1 - E min_l k_l/N, k_l ~ Bin(N, 1/2) open units of layer l."""
+    return 1 - float(np.sum(stats.binom.sf(np.arange(width), width, 0.5) ** depth)) / width
 
 
 def _spectrum_blocks(schemes: Schemes, data: str) -> Iterator[Block]:
+    deepest = DENSITY_DEPTHS[-1]
+    zeros = f"{100 * relu_zeros(schemes.width, depth=deepest):.1f} %"
     yield (
         "λ is a squared singular value of the Jacobian J of the output with respect to the input, at one image and "
         "without normalisation. A spectrum over many decades means that some directions of the input are lost on the "
-        "way. The law is exact for infinite width; at width N it is off by the order of L/N, most where λ is small."
+        "way. The law is exact for infinite width; at width N it is off by the order of L/N, most where λ is small. A "
+        "ReLU network passes no more directions than its layer with the fewest open units, which by chance has fewer "
+        f"than half: at depth {deepest} and width {schemes.width}, {zeros} of λ are expected to be zero, not 50 %. A "
+        "verdict “rejected” on a ReLU network finds just that."
     )
     yield Figure(
-        draw=partial(_densities, schemes),
+        draw=partial(densities, schemes),
         size=(11.0, 11.0),
         caption=f"Density of λ, per decade: bars are measured, {schemes.networks} networks of width {schemes.width}; "
         f"lines are the law for infinite width (dashed: all λ at one value). Zeros are counted, not drawn. {data}.",
@@ -229,19 +148,8 @@ def _spectrum_blocks(schemes: Schemes, data: str) -> Iterator[Block]:
         "networks and p-value, and Wasserstein-1 in ln λ. A verdict “agrees to order 1/N” is a difference that finite "
         "width explains.",
         columns=("activation", "scheme", "depth", "KS distance", "p-value", "W₁ in ln λ", "verdict"),
-        rows=tuple(_distance_row(schemes, *key, depth) for key in DENSITIES for depth in DENSITY_DEPTHS[key[0]]),
+        rows=tuple(_distance_row(schemes, *key, depth) for key in DENSITIES for depth in DENSITY_DEPTHS),
     )
-
-
-def _densities(schemes: Schemes, canvas: Canvas) -> None:
-    panels = canvas.subplots(len(DENSITIES), 3, squeeze=False)
-    for (activation, scheme), row in zip(DENSITIES, panels, strict=True):
-        for depth, ax in zip(DENSITY_DEPTHS[activation], row, strict=True):
-            law = schemes.law(activation, scheme, depth)
-            spectrum_density(schemes.spectrum(activation, scheme, depth), law=law, ax=ax)
-            ax.set_title(f"{NAMES[activation]}, {scheme}, depth {depth}")
-    _outer_labels(panels)
-    _legend(canvas, panels.flat[:1])
 
 
 def _distance_row(schemes: Schemes, activation: str, scheme: str, depth: int) -> tuple[str, ...]:
@@ -258,7 +166,7 @@ def _criteria_blocks(schemes: Schemes) -> Iterator[Block]:
     )
     for panel in PANELS:
         yield Table(
-            caption=f"{_panel(*panel)}.",
+            caption=f"{panel_name(*panel)}.",
             columns=("scheme", *CRITERIA),
             rows=tuple((s, *_by_criterion(schemes.failures((*panel, s)))) for s in inits.INITS),
         )

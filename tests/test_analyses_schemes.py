@@ -11,7 +11,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 from matplotlib.figure import Figure as Canvas
-from rmtbn.analyses import _schemes_claims, _schemes_page, schemes
+from rmtbn.analyses import _schemes_claims, _schemes_figures, _schemes_page, schemes
 from rmtbn.analyses.__main__ import main
 from rmtbn.analyses._failure import Failure, failures
 from rmtbn.analyses._options import Common
@@ -460,22 +460,30 @@ def test_figures_draw_without_a_warning(index, page):
         assert [ax.get_xlabel() for ax in panels] == ["", "", "depth", "depth"]
         assert [bool(ax.get_ylabel()) for ax in panels] == [True, False, True, False]
         named = {text.get_text() for text in canvas.legends[0].get_texts()}
-        assert named - {"theory", "fails"} == set(_schemes_page.SHOWN)
+        assert named - {"theory", "fails"} == set(_schemes_figures.SHOWN)
         assert ("theory" in named) == (index < 4)
 
 
 def test_densities_are_drawn_with_their_laws(measured, monkeypatch):
     """A row per network, a column per depth, a histogram and a law in each."""
-    monkeypatch.setattr(_schemes_page, "DENSITIES", RELU)
+    monkeypatch.setattr(_schemes_figures, "DENSITIES", RELU)
     canvas = Canvas(figsize=(11, 6), layout="constrained")
     with style("light"):
-        _schemes_page._densities(measured, canvas)
+        _schemes_figures.densities(measured, canvas)
     assert [ax.get_title(loc="left") for ax in canvas.axes][:2] == [
         "ReLU, he_normal, depth 1",
         "ReLU, he_normal, depth 4",
     ]
     assert {text.get_text() for text in canvas.legends[0].get_texts()} == {"measured", "theory"}
     assert all(ax.lines or ax.patches for ax in canvas.axes)
+
+
+@pytest.mark.parametrize(("depth", "share"), [(1, 0.5), (2, 0.5282), (8, 0.5710), (64, 0.6167), (1024, 0.6610)])
+def test_share_of_zeros_of_finite_relu_networks_is_that_of_the_narrowest_layer(depth, share):
+    """N = 100: 1 - E min_l Bin_l(N, 1/2)/N, against the project's notes and a simulation of the binomials."""
+    assert _schemes_page.relu_zeros(100, depth=depth) == pytest.approx(share, abs=1e-4)
+    draws = np.random.default_rng(1).binomial(100, 0.5, size=(2000, depth)).min(axis=1) / 100
+    assert abs(1 - draws.mean() - share) < 4 * draws.std() / math.sqrt(2000)
 
 
 @pytest.mark.parametrize(("activation", "scheme"), _schemes_page.DENSITIES)
