@@ -18,8 +18,8 @@ COMMANDS: Mapping[str, str] = MappingProxyType(
     {
         "schemes": "Find how, and at what depth, each initialisation scheme fails.",
         "spectrum": "Measure a network's singular values and lay the law over them.",
-        "moments": "Measure lengths, correlations and gradients layer by layer, over the recursions.",
-        "phase": "Map order and chaos over σ_w and σ_b, and what of it can be trained.",
+        "moments": "Measure signals, correlations and gradients at every layer.",
+        "phase": "Map order and chaos over σ_w and σ_b, and what can be trained.",
         "width-depth": "Measure how much networks differ, against depth over width.",
         "report": "Write the list of all reports.",
         "info": "Show versions, devices and precision settings.",

@@ -153,7 +153,7 @@ SIGMA = click.FloatRange(min=0)
 @click.option("--block", type=click.Choice(BLOCKS), default="plain", show_default=True, help="Of that kind.")
 @common
 def command(*, options: Common, activation: str | None, sigma_w: float, sigma_b: float, norm: str, block: str) -> None:
-    """Measure lengths, correlations and gradients layer by layer, over the recursions."""
+    """Measure signals, correlations and gradients at every layer."""
     one = Kind(block=block, activation=activation or "relu", norm=norm, sigma_w2=sigma_w**2, sigma_b2=sigma_b**2)
     wanted = kinds(options.preset) if activation is None else (one,)
     records = run(STUDY, cells(options, wanted), store=options.store("moments"), engine=options.engine_function())

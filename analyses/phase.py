@@ -141,7 +141,7 @@ def training_cells(options: Common, activation: str) -> tuple[Cell, ...]:
 @click.option("--activation", type=click.Choice(list(ACTIVATIONS)), default="tanh", show_default=True, help="φ.")
 @common
 def command(*, options: Common, activation: str) -> None:
-    """Map order and chaos over σ_w and σ_b, and what of it can be trained."""
+    """Map order and chaos over σ_w and σ_b, and what can be trained."""
     store, engine = options.store("phase"), options.engine_function()
     correlations = run(CORRELATIONS, correlation_cells(options, activation), store=store, engine=engine)
     training = run(TRAINING, training_cells(options, activation), store=store, engine=engine)

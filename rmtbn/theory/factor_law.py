@@ -51,8 +51,8 @@ class FactorLaw(abc.ABC):
 
     @property
     @abc.abstractmethod
-    def under_top(self) -> float:
-        """Largest ln d below a gap under the top atom; the top itself where there is no such gap."""
+    def inner(self) -> tuple[float, float]:
+        """Where ln d goes on beyond a gap next to the bottom and the top atom; `span` where there is no such gap."""
 
     @abc.abstractmethod
     def scaled(self, log_factor: float) -> "FactorLaw":
@@ -86,8 +86,9 @@ class FactorLaw(abc.ABC):
     def real_preimage(self, log_t: Complex, *, below: bool = False, guess: Complex | None = None) -> Complex:
         """Solve for v = ln ζ on the real axis of ζ, where t is real: Im log_t is 0 or -π (t < 0, and then ζ < 0).
 
-        For t > 0 the point lies above the law (t < 1), under its top atom (t > 1), or with `below` under the law (t >
-        1). Outside the law |t| is a weighted mean of |d/ζ|, which gives the bracket; t falls as |ζ| grows.
+        For t > 0 the point lies above the law (t < 1) or in the gap under its top atom (t > 1); with `below` under the
+        law (t > 1) or in the gap over its bottom atom (t < 1). Outside the law |t| is a weighted mean of |d/ζ|, which
+        gives the bracket; t falls as |ζ| grows.
         """
         y, negative = log_t.real, log_t.imag < -np.pi / 2
         low, high = self._bracket(y, negative, below=below)
@@ -95,8 +96,8 @@ class FactorLaw(abc.ABC):
         v = (low + high) / 2 if guess is None else np.clip(guess.real, low, high)
         for _ in range(_ITERATIONS):
             value, slope = self.log_ratio(v + angle)
-            beyond = ~negative & (value.imag < -np.pi / 2)  # under the top atom t rises to ∞ and is then negative
-            larger = beyond | (value.real > y)
+            beyond = ~negative & (value.imag < -np.pi / 2)  # at the far end of a gap t has passed 0 or ∞
+            larger = np.where(beyond, not below, value.real > y)
             low, high = np.where(larger, v, low), np.where(larger, high, v)
             newton = v - (value.real - y) / slope.real
             inside = (newton > low) & (newton < high) & ~beyond
@@ -106,12 +107,14 @@ class FactorLaw(abc.ABC):
         return np.asarray(v + angle)
 
     def _bracket(self, y: Array, negative: NDArray[np.bool_], *, below: bool) -> tuple[Array, Array]:
-        bottom, top = self.span
+        (bottom, top), inner = self.span, self.inner
         low, high = bottom - y, top - y
         if below:
-            return low, np.where(negative, high, np.minimum(high, bottom))
+            gap = ~negative & (y < 0)
+            high = np.where(gap, inner[0], np.where(negative, high, np.minimum(high, bottom)))
+            return np.where(gap, bottom, low), high
         gap = ~negative & (y > 0)
-        low = np.where(gap, self.under_top, np.where(negative, low, np.maximum(low, top)))
+        low = np.where(gap, inner[1], np.where(negative, low, np.maximum(low, top)))
         return low, np.where(gap, top, high)
 
 

@@ -4,6 +4,7 @@ Dimensions are over that of the last space, in which λ lives. A compression to 
 embedding into more leaves the non-zero eigenvalues as they are.
 """
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -12,6 +13,7 @@ import numpy as np
 from rmtbn.theory.free_factors import Factor
 from rmtbn.theory.spectral_curve import PointFactor, SpectralCurve
 
+EQUAL = 1e-12  # difference of ln λ below which two atoms are one
 SAME = 1e-14  # relative difference below which two poles are one: the rounding of dimension·share
 
 
@@ -91,11 +93,21 @@ def _after(spaces: dict[float, float], place: Placed) -> dict[float, float]:
     for _ in range(round(place.count) if atoms else 0):
         largest = max(spaces.values(), default=0.0)
         heavy = [(x, mass) for x, mass in atoms if largest - place.dimension * (1 - mass) > -SAME]
-        met: dict[float, float] = {}
-        for x, size in spaces.items():
-            for log_value, mass in heavy:
-                left = size - place.dimension * (1 - mass)
-                if left > -SAME:
-                    met[x + log_value] = met.get(x + log_value, 0.0) + left
-        spaces = met
+        met = [
+            (x + log_value, size - place.dimension * (1 - mass))
+            for x, size in spaces.items()
+            for log_value, mass in heavy
+        ]
+        spaces = _joined([(x, left) for x, left in met if left > -SAME])
     return spaces if atoms else {}
+
+
+def _joined(spaces: list[tuple[float, float]]) -> dict[float, float]:
+    """Add up the dimensions of equal products, which may differ by rounding."""
+    joined: dict[float, float] = {}
+    last = -math.inf
+    for x, size in sorted(spaces):
+        if x - last > EQUAL * (1 + abs(x)):
+            last = x
+        joined[last] = joined.get(last, 0.0) + size
+    return joined

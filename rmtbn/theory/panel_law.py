@@ -134,9 +134,9 @@ class PanelLaw(FactorLaw):
         return self.infimum
 
     @property
-    def under_top(self) -> float:
-        """The top: there is no gap."""
-        return self.span[1]
+    def inner(self) -> tuple[float, float]:
+        """The span: there is no gap."""
+        return self.span
 
     def scaled(self, log_factor: float) -> "PanelLaw":
         """Return the law of e^log_factor·d."""

@@ -22,6 +22,7 @@ AT_ATOM = 1e-7  # |u| below which M counts as infinite; ln z at a critical point
 FAR = 30.0  # u that counts as infinite where λ -> 0
 _SECANTS = 60
 _LOGITS = np.concatenate([np.arange(-16.0, 6.0), np.arange(6.0, 37.0, 5.0)])
+_FALLING = 0.013 + np.concatenate([np.arange(-3.0, 3.0, 0.17), np.arange(3.0, 37.0, 1.5)])  # not u = ln 2: singular
 _ANCHORS = np.concatenate([np.arange(-30, -8, 4.0), np.arange(-8, 8, 1.0), np.arange(8, 42, 4.0)])
 
 
@@ -70,7 +71,7 @@ def _on_curve(curve: SpectralCurve, u: Complex, v: Complex) -> Complex:
 
 def _upper_edge(curve: SpectralCurve) -> float:
     u = log_expit(_LOGITS)
-    tops = [factor.law.span[1] > factor.law.under_top for factor in curve.factors]
+    tops = [factor.law.span[1] > factor.law.inner[1] for factor in curve.factors]
     if curve.fall == 0 and all(
         tops
     ):  # else ln z is singular at u = 0, or u = 0 not reached; its critical point is before
@@ -90,9 +91,22 @@ def _lower_edge(curve: SpectralCurve) -> float:
         return -math.inf
     if not abs(_slope(curve, FAR, below=True) + 1) < 1e-6:
         return -math.inf
-    singular = [-math.log(gamma) for gamma in curve.gammas if 0 < gamma < 1]  # of ln z; the edge lies above the last
-    u = np.concatenate([np.linspace(FAR, 3, 19), -log_expit(-np.linspace(3, -36, 40))]) + max([0.0, *singular])
-    return _first_critical(curve, u[u > AT_ATOM], below=True)
+    u = np.concatenate([np.linspace(FAR, 3.2, 19), -log_expit(_FALLING), [1.5 * AT_ATOM]]) + _last_zero(curve)
+    bottoms = [factor.law.span[0] < factor.law.inner[0] for factor in curve.factors]
+    if curve.fall == 0 and _last_zero(curve) == 0 and all(bottoms):
+        u = np.concatenate([u, log_expit(_LOGITS[::-1])])
+    return _first_critical(curve, u[np.abs(u) > AT_ATOM], below=True)
+
+
+def _last_zero(curve: SpectralCurve) -> float:
+    """Return the largest u at which z vanishes or is infinite: the edge lies above; 0 if there is none.
+
+    At M = -c a pole c has its power, and a factor of rank c, whose ζ passes through 0, its count.
+    """
+    powers = dict(zip(curve.poles.tolist(), curve.powers.tolist(), strict=True))
+    for factor in curve.factors:
+        powers[factor.rank] = powers.get(factor.rank, 0.0) + factor.count
+    return max([0.0, *(-math.log1p(-curve.rank / c) for c, power in powers.items() if power and c > curve.rank)])
 
 
 def _first_critical(curve: SpectralCurve, u: Array, *, below: bool) -> float:

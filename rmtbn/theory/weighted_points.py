@@ -60,9 +60,9 @@ class WeightedPoints(FactorLaw):
         return float(self.log_points[0])
 
     @property
-    def under_top(self) -> float:
-        """The second largest ln d."""
-        return float(self.log_points[-2])
+    def inner(self) -> tuple[float, float]:
+        """The second least and the second largest ln d."""
+        return float(self.log_points[1]), float(self.log_points[-2])
 
     def scaled(self, log_factor: float) -> "WeightedPoints":
         """Return the law of e^log_factor·d."""
