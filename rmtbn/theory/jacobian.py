@@ -19,10 +19,11 @@ from numpy.typing import NDArray
 from rmtbn import _checks
 from rmtbn.activations import Activation
 from rmtbn.activations import activation as find_activation
-from rmtbn.theory import free_factors, mean_field
-from rmtbn.theory.free_chain import Placed
-from rmtbn.theory.free_factors import Factor
-from rmtbn.theory.free_product import FreeProductLaw, parts
+from rmtbn.theory import mean_field
+from rmtbn.theory.free import factors
+from rmtbn.theory.free.chain import Placed
+from rmtbn.theory.free.factors import Factor
+from rmtbn.theory.free_probability import FreeProductLaw, parts
 from rmtbn.theory.layer_groups import few_factors
 from rmtbn.theory.slope_law import slope_factor
 
@@ -187,10 +188,10 @@ def _weight_factor(weights: str, rows: float, columns: float, *, log_chi: float,
     1.
     """
     if weights == "gaussian":
-        return Placed(factor=replace(free_factors.gaussian(), log_mean=log_chi), dimension=rows, count=count)
+        return Placed(factor=replace(factors.gaussian(), log_mean=log_chi), dimension=rows, count=count)
     if rows >= columns:
         stretch = log_chi + math.log(rows / columns)
         return Placed(factor=Factor(log_mean=log_chi, atoms=((stretch, 1.0),)), dimension=rows, count=count)
-    projection = free_factors.bernoulli(rows / columns)
+    projection = factors.bernoulli(rows / columns)
     kept = replace(projection, log_mean=log_chi, atoms=((log_chi, rows / columns),))
     return Placed(factor=kept, dimension=columns, count=count)

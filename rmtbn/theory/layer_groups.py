@@ -10,8 +10,8 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from rmtbn.theory.free_factors import Factor
-from rmtbn.theory.spectral_branch import ConvergenceError
+from rmtbn.theory.free.branch import ConvergenceError
+from rmtbn.theory.free.factors import Factor
 
 Array = NDArray[np.float64]
 

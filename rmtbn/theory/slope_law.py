@@ -13,11 +13,11 @@ from scipy import special
 
 from rmtbn import _checks
 from rmtbn.activations import Activation
-from rmtbn.theory import free_factors
-from rmtbn.theory.free_factors import Factor
+from rmtbn.theory.free import factors
+from rmtbn.theory.free.factors import Factor
+from rmtbn.theory.free.panel_law import PanelLaw, Panels
 from rmtbn.theory.gauss_hermite import SMALLEST_Q
 from rmtbn.theory.log_slope import split_slope
-from rmtbn.theory.panel_law import PanelLaw, Panels
 from rmtbn.theory.slope_panels import Slope, panels
 
 Array = NDArray[np.float64]
@@ -49,7 +49,7 @@ def slope_factor(activation: Activation, q: float) -> Factor:
     """
     q = max(_checks.real("q", q, at_least=0.0), SMALLEST_Q)
     if activation.slopes is not None:
-        return free_factors.points(np.square(activation.slopes), _masses(activation.kinks, q))
+        return factors.points(np.square(activation.slopes), _masses(activation.kinks, q))
     return _smooth(Slope(split=split_slope(activation), q=q), activation.kinks)
 
 
@@ -66,7 +66,7 @@ def _smooth(slope: Slope, kinks: tuple[float, ...]) -> Factor:
         (float(log_d[0, 0]), mass) for (log_d, _), mass, constant in zip(found, masses, flat, strict=True) if constant
     ]
     if all(flat):
-        return free_factors.points(np.exp([x for x, _ in atoms]), [mass for _, mass in atoms])
+        return factors.points(np.exp([x for x, _ in atoms]), [mass for _, mass in atoms])
     rest = [pair for pair, constant in zip(found, flat, strict=True) if not constant]
     log_d, density = _that_count(*(np.concatenate(part) for part in zip(*rest, strict=True)))
     law = PanelLaw(
@@ -74,7 +74,7 @@ def _smooth(slope: Slope, kinks: tuple[float, ...]) -> Factor:
         flat=tuple(sorted(atoms)),
         infimum=_infimum(slope, log_d),
     )
-    return free_factors.of_law(law)
+    return factors.of_law(law)
 
 
 def _reach(slope: Slope) -> float:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import optimize
 
-from rmtbn.theory.panel_poles import NODES, ORDER, TO_SERIES
+from rmtbn.theory.free.panel_poles import NODES, ORDER, TO_SERIES
 
 Array = NDArray[np.float64]
 

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from rmtbn.theory.free_factors import Factor
-from rmtbn.theory.spectral_curve import PointFactor, SpectralCurve
+from rmtbn.theory.free.curve import PointFactor, SpectralCurve
+from rmtbn.theory.free.factors import Factor
 
 EQUAL = 1e-12  # difference of ln λ below which two atoms are one
 SAME = 1e-14  # relative difference below which two poles are one: the rounding of dimension·share

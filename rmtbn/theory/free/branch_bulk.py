@@ -13,10 +13,10 @@ from typing import final
 import numpy as np
 from numpy.typing import NDArray
 
-from rmtbn.theory.spectral_branch import Chart, Points, follow
-from rmtbn.theory.spectral_bulk import Bulk
-from rmtbn.theory.spectral_curve import SpectralCurve
-from rmtbn.theory.spectral_edges import anchors, edges, gap_edge
+from rmtbn.theory.free.branch import Chart, Points, follow
+from rmtbn.theory.free.bulk import Bulk
+from rmtbn.theory.free.curve import SpectralCurve
+from rmtbn.theory.free.edges import anchors, edges, gap_edge
 
 Array = NDArray[np.float64]
 

@@ -11,8 +11,8 @@ from typing import final
 import numpy as np
 from numpy.typing import NDArray
 
-from rmtbn.theory.factor_law import FactorLaw, kernel, log_angle
-from rmtbn.theory.panel_poles import AT_NODES, DERIVATIVE, INTEGRAL, TO_SERIES, WEIGHTS, Poles, poles
+from rmtbn.theory.free.factor_law import FactorLaw, kernel, log_angle
+from rmtbn.theory.free.panel_poles import AT_NODES, DERIVATIVE, INTEGRAL, TO_SERIES, WEIGHTS, Poles, poles
 
 Array = NDArray[np.float64]
 Complex = NDArray[np.complex128]

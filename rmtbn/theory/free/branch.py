@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from rmtbn.theory.spectral_curve import SpectralCurve
+from rmtbn.theory.free.curve import SpectralCurve
 
 Array = NDArray[np.float64]
 Complex = NDArray[np.complex128]

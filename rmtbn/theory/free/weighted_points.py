@@ -6,7 +6,7 @@ from typing import final
 import numpy as np
 from numpy.typing import NDArray
 
-from rmtbn.theory.factor_law import FactorLaw, kernel, log_angle
+from rmtbn.theory.free.factor_law import FactorLaw, kernel, log_angle
 
 Array = NDArray[np.float64]
 Complex = NDArray[np.complex128]

@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from rmtbn import _checks
-from rmtbn.theory.factor_law import FactorLaw
-from rmtbn.theory.spectral_terms import Drift, Term, Transform
-from rmtbn.theory.weighted_points import WeightedPoints
+from rmtbn.theory.free.factor_law import FactorLaw
+from rmtbn.theory.free.terms import Drift, Term, Transform
+from rmtbn.theory.free.weighted_points import WeightedPoints
 
 Array = NDArray[np.float64]
 Complex = NDArray[np.complex128]

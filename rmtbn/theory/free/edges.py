@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from scipy import optimize
 from scipy.special import expit, log_expit
 
-from rmtbn.theory.spectral_branch import ConvergenceError, Points
-from rmtbn.theory.spectral_curve import SpectralCurve
+from rmtbn.theory.free.branch import ConvergenceError, Points
+from rmtbn.theory.free.curve import SpectralCurve
 
 Array = NDArray[np.float64]
 Complex = NDArray[np.complex128]

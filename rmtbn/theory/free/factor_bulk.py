@@ -11,9 +11,9 @@ from typing import final
 import numpy as np
 from numpy.typing import NDArray
 
-from rmtbn.theory.panel_law import PanelLaw
-from rmtbn.theory.spectral_branch import Chart
-from rmtbn.theory.spectral_bulk import Bulk
+from rmtbn.theory.free.branch import Chart
+from rmtbn.theory.free.bulk import Bulk
+from rmtbn.theory.free.panel_law import PanelLaw
 
 Array = NDArray[np.float64]
 

@@ -16,14 +16,15 @@ from numpy.typing import ArrayLike, NDArray
 
 from rmtbn import _checks
 from rmtbn.result import SpectralMeasure
-from rmtbn.theory import branch_bulk, free_chain
-from rmtbn.theory.factor_bulk import FactorBulk
-from rmtbn.theory.free_chain import Placed
-from rmtbn.theory.free_factors import Factor
-from rmtbn.theory.free_series import moments_of_log_series
-from rmtbn.theory.panel_law import PanelLaw
-from rmtbn.theory.spectral_bulk import Bulk
-from rmtbn.theory.spectral_curve import SpectralCurve
+from rmtbn.theory.free import branch_bulk
+from rmtbn.theory.free import chain as chains
+from rmtbn.theory.free.bulk import Bulk
+from rmtbn.theory.free.chain import Placed
+from rmtbn.theory.free.curve import SpectralCurve
+from rmtbn.theory.free.factor_bulk import FactorBulk
+from rmtbn.theory.free.factors import Factor
+from rmtbn.theory.free.panel_law import PanelLaw
+from rmtbn.theory.free.series import moments_of_log_series
 
 Array = NDArray[np.float64]
 
@@ -132,7 +133,7 @@ def free_product_law(factors: Sequence[Factor]) -> FreeProductLaw:
 
     Examples
     --------
-    >>> from rmtbn.theory.free_factors import bernoulli, gaussian
+    >>> from rmtbn.theory.free.factors import bernoulli, gaussian
     >>> law = free_product_law([gaussian(), bernoulli(0.5, value=2.0)])
     >>> law.atoms, round(law.moment(2), 12)
     (((0.0, 0.5),), 3.0)
@@ -147,8 +148,8 @@ def parts(
     chain: Sequence[Placed], *, start: float
 ) -> tuple[SpectralCurve, tuple[Bulk, ...], tuple[tuple[float, float], ...]]:
     """Compute the curve, the bulk and the atoms of a chain of factors from a space of dimension `start`."""
-    curve = free_chain.spectral_curve(chain, start=start)
-    log_atoms, lost = free_chain.log_atoms(chain, start=start)
+    curve = chains.spectral_curve(chain, start=start)
+    log_atoms, lost = chains.log_atoms(chain, start=start)
     if curve.is_one_point:
         return curve, (), log_atoms
     if curve.is_one_factor:

@@ -21,9 +21,9 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from rmtbn.theory.factor_law import FactorLaw
-from rmtbn.theory.free_series import log_inverse_series
-from rmtbn.theory.spectral_terms import Place, Term, log_one_minus
+from rmtbn.theory.free.factor_law import FactorLaw
+from rmtbn.theory.free.series import log_inverse_series
+from rmtbn.theory.free.terms import Place, Term, log_one_minus
 
 Array = NDArray[np.float64]
 Complex = NDArray[np.complex128]

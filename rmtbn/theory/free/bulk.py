@@ -13,8 +13,8 @@ from typing import final
 import numpy as np
 from numpy.typing import NDArray
 
-from rmtbn.theory.panel_poles import NODES, WEIGHTS
-from rmtbn.theory.spectral_branch import Chart, ConvergenceError
+from rmtbn.theory.free.branch import Chart, ConvergenceError
+from rmtbn.theory.free.panel_poles import NODES, WEIGHTS
 
 Array = NDArray[np.float64]
 
