@@ -29,10 +29,21 @@ class EmpiricalSpectrum(SpectralMeasure):
         The route that was taken, for example "product" or "dense".
     batch_stats
         Which Jacobian was meant where there is batch normalisation: "batch" (samples coupled), "running"; None without.
+    log_floor
+        Per network the log σ below which the route could not tell values, shape (networks,): entries at or below it
+        (other than -inf) are *censored*, known to lie in [0, floor], and are held at the floor. None if all are known.
+    cdf_error
+        Standard error of the share of values above a point, the largest over the points, where it was estimated from
+        random probes; 0 where every value was computed.
+    reason
+        Why this route was taken, and its price, in words.
 
     Notes
     -----
-    `pdf` is a Gaussian kernel estimate in log λ of the non-zero values (Silverman's bandwidth); `cdf`, `ppf` are exact.
+    Censored values count by their mass only: `cdf` and `ppf` are right above the floor, `log_moment` is refused, and
+    `moment` takes them at the floor, which is too much by at most their share times floor^k.
+    `pdf` is a Gaussian kernel estimate in log λ of the known non-zero values (Silverman's bandwidth); `cdf`, `ppf` are
+    exact.
     The networks are the unit of every error: the values of one network repel each other and are not independent.
     """
 
@@ -40,6 +51,9 @@ class EmpiricalSpectrum(SpectralMeasure):
     relative_error: float
     method: str
     batch_stats: str | None = None
+    log_floor: Array | None = None
+    cdf_error: float = 0.0
+    reason: str = ""
     _ascending: Array = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -48,10 +62,20 @@ class EmpiricalSpectrum(SpectralMeasure):
             raise _checks.fail(
                 "by_network", "a non-empty array (networks, dimension) of finite or -inf values", rows.shape
             )
-        rows = -np.sort(-rows, axis=1)
+        rows = self._censored(-np.sort(-rows, axis=1))
         rows.setflags(write=False)
         object.__setattr__(self, "by_network", rows)
         object.__setattr__(self, "_ascending", np.sort(2.0 * rows, axis=None))
+
+    def _censored(self, rows: Array) -> Array:
+        """Hold what is below the floor of its network at that floor."""
+        if self.log_floor is None:
+            return rows
+        floor = _checks.array("log_floor", self.log_floor)
+        if floor.shape != rows.shape[:1]:
+            raise _checks.fail("log_floor", f"one number for each of {len(rows)} networks", floor.shape)
+        object.__setattr__(self, "log_floor", floor)
+        return np.where(np.isneginf(rows), rows, np.maximum(rows, floor[:, None]))
 
     @classmethod
     def pool(cls, spectra: Sequence["EmpiricalSpectrum"]) -> "EmpiricalSpectrum":
@@ -63,7 +87,16 @@ class EmpiricalSpectrum(SpectralMeasure):
             relative_error=max(s.relative_error for s in spectra),
             method="+".join(sorted({s.method for s in spectra})),
             batch_stats=spectra[0].batch_stats,
+            log_floor=None
+            if all(s.log_floor is None for s in spectra)
+            else np.concatenate([s._floors for s in spectra]),
+            cdf_error=max(s.cdf_error for s in spectra),
+            reason="; ".join(dict.fromkeys(s.reason for s in spectra if s.reason)),
         )
+
+    @property
+    def _floors(self) -> Array:
+        return np.full(self.networks, -np.inf) if self.log_floor is None else self.log_floor
 
     @property
     def networks(self) -> int:
@@ -86,6 +119,21 @@ class EmpiricalSpectrum(SpectralMeasure):
         return float(np.mean(np.isneginf(self._ascending)))
 
     @property
+    def censored(self) -> NDArray[np.bool_]:
+        """Which entries of `by_network` are known to be at most the floor and no more."""
+        return np.isfinite(self.by_network) & (self.by_network <= self._floors[:, None])
+
+    @property
+    def censored_fraction(self) -> float:
+        """Share of censored values."""
+        return float(np.mean(self.censored))
+
+    @property
+    def log_lam_floor(self) -> float:
+        """Log λ above which every value of every network is known; -inf where nothing is censored."""
+        return 2.0 * float(self._floors[self.censored.any(axis=1)].max(initial=-np.inf))
+
+    @property
     def accuracy(self) -> float:
         """Estimated relative error of the singular values."""
         return self.relative_error
@@ -97,18 +145,21 @@ class EmpiricalSpectrum(SpectralMeasure):
 
     @property
     def log_bulk(self) -> tuple[float, float] | None:
-        """Smallest and largest non-zero log λ."""
-        nonzero = self._nonzero
-        return (float(nonzero[0]), float(nonzero[-1])) if nonzero.size else None
+        """Smallest and largest non-zero log λ; the smallest is -inf, the only bound, where values are censored."""
+        top = float(self._ascending[-1])
+        if np.isneginf(top):
+            return None
+        return (-np.inf if self.censored.any() else float(self._known[0]), top)
 
     @property
-    def _nonzero(self) -> Array:
-        return self._ascending[np.searchsorted(self._ascending, -np.inf, side="right") :]
+    def _known(self) -> Array:
+        """Log λ of what is neither zero nor censored, ascending."""
+        return 2.0 * np.sort(self.by_network[np.isfinite(self.by_network) & ~self.censored])
 
     def log_pdf_log(self, log_lam: ArrayLike) -> Array:
         """Log of the kernel estimate of the density of log λ, zeros left out."""
         x = _checks.array("log_lam", log_lam)
-        points = self._nonzero
+        points = self._known
         if points.size == 0:
             return np.full(x.shape, -np.inf)
         spread = min(float(np.std(points)), float(np.subtract(*np.percentile(points, [75, 25]))) / 1.349)
@@ -137,4 +188,6 @@ class EmpiricalSpectrum(SpectralMeasure):
     def log_moment(self, k: int = 1) -> float:
         """Mean of (log λ)^k over all values and networks."""
         k = _checks.integer("k", k, at_least=1)
+        if self.censored.any():
+            raise _checks.fail("spectrum", "without censored values, which have no known logarithm", "log_moment")
         return float(np.mean(self._ascending**k))
