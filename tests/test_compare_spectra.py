@@ -267,3 +267,20 @@ def test_impossible_allowances_are_refused(options, message):
     """N >= 1, κ >= 0."""
     with pytest.raises(InvalidArgumentError, match=message):
         compare(FussCatalan(depth=1), spectrum([[0.0, 0.1]]), **options)
+
+
+@pytest.mark.parametrize("ulps", [-1, 0, 1])
+def test_an_atom_counts_whichever_way_its_logarithm_rounds(ulps):
+    """A law that holds its atom one unit in the last place beside ln λ of `atoms` is at distance 0 from that atom."""
+
+    class Beside(TwoAtoms):
+        __slots__ = ()
+
+        def cdf_log(self, log_lam):
+            place = math.log(2.0) + ulps * np.spacing(math.log(2.0))
+            return np.where(np.asarray(log_lam) >= place, 1.0, self.zero)
+
+    measured = spectrum(np.full((3, 4), math.log(2.0)))
+    assert compare(Beside(0.0), measured).ks == 0
+    assert compare(Beside(0.0), TwoAtoms(0.0)).ks == 0
+    assert compare(Beside(0.25), measured).ks == 0.25

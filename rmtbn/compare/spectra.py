@@ -18,6 +18,7 @@ Array = NDArray[np.float64]
 
 NULL_DRAWS = 2000  # the p-value then resolves 5e-4
 GRID = 1024  # points that carry the null distribution and the Wasserstein integral
+_ATOM = 4  # units in the last place: a law may hold ln λ of an atom, whose λ rounds and comes back beside it
 # Coefficient κ of the finite-size allowance κ/N on the KS distance. N·KS of 20 pooled products of L Gaussian matrices
 # to their own N → ∞ law was measured between 0.5 and 1.0 for N = 16 … 512, L = 1, 4, 16
 # (benchmarks/finite_size_ks.py); the rest is left to networks with activations. At N = 512 the laws of L ± 1 factors
@@ -79,8 +80,8 @@ def compare_spectrum(law: SpectralMeasure, spectrum: EmpiricalSpectrum, allowanc
     ks_se, pvalue = float("inf"), None
     if spectrum.networks > 1:
         thin = points[np.unique(np.linspace(0, points.size - 1, GRID).astype(int))]
-        gaps = _ecdf(rows, thin) - law.cdf_log(thin)
-        ks_se, pvalue = _jackknife_se(gaps), _pvalue(gaps, law.accuracy)
+        gaps = _ecdf(rows, thin) - law.cdf_log(thin + _margin(thin))
+        ks_se, pvalue = jackknife_se(gaps), rotation_pvalue(gaps, law.accuracy)
     exceeds = ks - 3 * ks_se > allowance
     return SpectrumComparison(
         ks=ks,
@@ -101,8 +102,9 @@ def compare_laws(first: SpectralMeasure, second: SpectralMeasure) -> LawDistance
     u = np.linspace(0.0, 1.0, 4 * GRID + 1)[1:-1]
     points = np.concatenate([law.log_ppf(u) for law in (first, second)] + [_atom_logs(law) for law in (first, second)])
     points = np.unique(points)
-    right = np.abs(first.cdf_log(points) - second.cdf_log(points))
-    below = np.nextafter(points[np.isfinite(points)], -np.inf)
+    margin = _margin(points)
+    right = np.abs(first.cdf_log(points + margin) - second.cdf_log(points + margin))
+    below = (points - margin)[np.isfinite(points)]
     left = np.abs(first.cdf_log(below) - second.cdf_log(below))
     wasserstein = _wasserstein(_nonzero_quantiles(first), _nonzero_quantiles(second))
     return LawDistance(ks=float(max(right.max(), left.max())), wasserstein_log=wasserstein)
@@ -135,21 +137,27 @@ def _ecdf(rows: Array, points: Array) -> Array:
 
 
 def _gaps(law: SpectralMeasure, points: Array, right: Array) -> Array:
-    """Empirical minus predicted CDF at the points and just below them."""
+    """Empirical minus predicted CDF just above the points and just below them: atoms count on the right side."""
     left = np.concatenate([[0.0], right[:-1]])
-    below = np.where(np.isneginf(points), 0.0, law.cdf_log(np.nextafter(points, -np.inf)))
-    return np.concatenate([right - law.cdf_log(points), left - below])
+    margin = _margin(points)
+    below = np.where(np.isneginf(points), 0.0, law.cdf_log(points - margin))
+    return np.concatenate([right - law.cdf_log(points + margin), left - below])
 
 
-def _jackknife_se(gaps: Array) -> float:
+def _margin(points: Array) -> Array:
+    """Return steps of a few units in the last place."""
+    return _ATOM * np.spacing(np.maximum(np.abs(np.where(np.isfinite(points), points, 0.0)), 1.0))
+
+
+def jackknife_se(gaps: Array) -> float:
     """Estimate the standard error of the KS distance over networks, from leaving out one at a time."""
     count = len(gaps)
     without = np.max(np.abs((gaps.sum(axis=0) - gaps) / (count - 1)), axis=1)
     return float(np.sqrt((count - 1) / count * np.sum((without - without.mean()) ** 2)))
 
 
-def _pvalue(gaps: Array, accuracy: float) -> float:
-    """P(sup |mean gap| as large) if the mean of the gaps, shape (networks, points), were zero: a rotation test.
+def rotation_pvalue(gaps: Array, accuracy: float) -> float:
+    """Return P(sup |mean gap| as large) if the mean of the gaps, shape (networks, points), were zero: a rotation test.
 
     Networks whose gaps are independent and Gaussian (as smooth statistics of eigenvalues are, in the limit N → ∞) stay
     as probable when they are mixed by a rotation; so the mean, one direction among the M networks, is compared with all
