@@ -21,6 +21,7 @@ COMMANDS: Mapping[str, str] = MappingProxyType(
         "moments": "Measure signals, correlations and gradients at every layer.",
         "phase": "Map order and chaos over σ_w and σ_b, and what can be trained.",
         "width-depth": "Measure how much networks differ, against depth over width.",
+        "product": "Measure matrices and their products, drawn or from a weight file.",
         "report": "Write the list of all reports.",
         "info": "Show versions, devices and precision settings.",
     }

@@ -92,6 +92,7 @@ def test_a_pattern_without_match_is_refused_with_the_names_there_are():
         ({"a": torch.full((2, 2), math.nan)}, "finite.*infinity in a"),
         ({"a": torch.eye(2), "b": torch.full((2, 2), math.inf)}, "finite.*infinity in b"),
         ({"a": torch.ones(0, 2)}, r"not empty.*a of shape \(0, 2\)"),
+        ({"a": torch.zeros(2, 2)}, "not all 0.*a is 0"),
     ],
 )
 def test_weights_that_are_no_good_are_named(state, said):

@@ -71,7 +71,7 @@ def choose_weights(
     Raises
     ------
     InvalidArgumentError
-        If a pattern matches no weight, nothing is left, or a weight is empty or has entries that are not finite.
+        If a pattern matches no weight, nothing is left, or a weight is empty, all 0 or not finite; it names it.
 
     Examples
     --------
@@ -129,6 +129,8 @@ def _check(name: str, tensor: Tensor) -> None:
         raise _checks.fail("tensors", "weights that are not empty", f"{name} of shape {tuple(tensor.shape)}")
     if not bool(torch.isfinite(tensor.double()).all()):
         raise _checks.fail("tensors", "weights with finite entries", f"NaN or infinity in {name}")
+    if not bool(tensor.double().any()):
+        raise _checks.fail("tensors", "weights that are not all 0; choose others", f"{name} is 0")
 
 
 def _listed(names: Sequence[str]) -> str:
