@@ -19,12 +19,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
+from rmtbn.theory.angle_functions import sine_falls
 from rmtbn.theory.newton import newton
 
 Array = NDArray[np.float64]
 
-# ζ(2n) - 1 falls as 4^-n: 27 terms reach one ulp on the whole of (0, 1); highest order first, for Horner's rule
-_SERIES = [(float(special.zetac(2 * n)) / n, 2 * float(special.zetac(2 * n))) for n in range(27, 0, -1)]
 _TINY = 1e-290  # below it 1 - e is kept as a logarithm only
 
 
@@ -58,7 +57,7 @@ class Arc:
         gap = math.log1p(-ratio) if ratio < 1 else -math.inf
         log_part = np.minimum(math.log(ratio) + self.log_share, np.logaddexp(gap, math.log(ratio) + self.log_rest))
         part = np.exp(log_part)
-        return math.log(math.pi) + log_part - _sine(part, 1 - part, log_rest=np.log1p(-part))[0]
+        return math.log(math.pi) + log_part - sine_falls(part, 1 - part, log_rest=np.log1p(-part))[0]
 
 
 def arc(u: Array, *, p: float) -> Arc:
@@ -69,9 +68,9 @@ def arc(u: Array, *, p: float) -> Arc:
     small, large = 1 / p, (p - 1) / p  # shares of pφ that are φ and qφ
     share, log_share, log_rest = special.expit(u), special.log_expit(u), special.log_expit(-u)
     rest = np.maximum(special.expit(-u), _TINY)
-    whole = _sine(share, rest, log_rest=log_rest)
-    phi = _sine(small * share, large + small * rest)
-    q_phi = _sine(large * share, small + large * rest)
+    whole = sine_falls(share, rest, log_rest=log_rest)
+    phi = sine_falls(small * share, large + small * rest)
+    q_phi = sine_falls(large * share, small + large * rest)
     falls = (
         _fall(small, share, whole=whole, part=phi, complement=q_phi, log_rest=log_rest),
         _fall(large, share, whole=whole, part=q_phi, complement=phi, log_rest=log_rest),
@@ -119,22 +118,6 @@ def log_edge(p: float, log_scale: float) -> tuple[float, float]:
         return high, float(edge - high)
 
 
-def _sine(t: Array, rest: Array, *, log_rest: Array | None = None) -> tuple[Array, Array]:
-    """Return ℓ(t) = -ln(sin(πt)/(πt)) and T = 1 - πt cot(πt) for 0 < t < 1, relatively accurate; rest = 1 - t.
-
-    From sin(πt)/(πt) = Π(1 - t²/m²): ℓ = -ln(1 - t²) + Σ (ζ(2n) - 1)/n t^2n, T = 2t²/(1 - t²) + 2 Σ (ζ(2n) - 1) t^2n.
-    """
-    square = t * t
-    smooth, slope = np.zeros_like(t), np.zeros_like(t)
-    for log_coefficient, cot_coefficient in _SERIES:
-        smooth = (smooth + log_coefficient) * square
-        slope = (slope + cot_coefficient) * square
-    pole = np.where(
-        t < 0.5, np.log1p(-np.minimum(square, 0.25)), np.log1p(t) + (np.log(rest) if log_rest is None else log_rest)
-    )
-    return smooth - pole, slope + 2 * square / ((1 + t) * rest)
-
-
 def _fall(
     c: float,
     share: Array,
@@ -144,7 +127,7 @@ def _fall(
     complement: tuple[Array, Array],
     log_rest: Array,
 ) -> Array:
-    """Return D_c = ℓ(e) - ℓ(ce) >= 0; `complement` is `_sine` at (1 - c)e.
+    """Return D_c = ℓ(e) - ℓ(ce) >= 0; `complement` is `sine_falls` at (1 - c)e.
 
     Near c = 1 the difference cancels. There, with α = π(1 - c)e and sin(πce) = sin(πe - α),
     D_c = ln1p of (1 - c)/c · [1 - sin α/α (πe cot πe + πe tan(α/2))].
