@@ -255,13 +255,14 @@ def measured_lengths(activation, x, *, networks, depth, seed, sigma_w, sigma_b):
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: mean_field.length_map(-1.0, "relu", sigma_w=1.0), "`q` must be numbers without NaN >= 0.0; got -1.0"),
+        (lambda: mean_field.length_map(-1.0, "relu", sigma_w=1.0), "`q` must be a finite number >= 0.0; got -1.0"),
         (lambda: mean_field.length_map(1.0, "Relu", sigma_w=1.0), r"`activation` must be one of .*; got 'Relu'"),
         (
             lambda: mean_field.length_map(1.0, "relu", sigma_w=-1.0),
             "`sigma_w` must be a finite number >= 0.0; got -1.0",
         ),
-        (lambda: mean_field.chi1(math.nan, "relu", sigma_w=1.0), "`q` must be numbers without NaN >= 0.0; got nan"),
+        (lambda: mean_field.chi1(math.nan, "relu", sigma_w=1.0), "`q` must be a finite number >= 0.0; got nan"),
+        (lambda: mean_field.chi1([1.0, math.inf], "erf", sigma_w=1.0), "`q` must be numbers without NaN .*; got inf"),
         (lambda: mean_field.lengths(1.0, "relu", depth=0, sigma_w=1.0), "`depth` must be an integer >= 1; got 0"),
         (lambda: mean_field.fixed_point("relu", sigma_w=math.nan), "`sigma_w` must be a finite number .*; got nan"),
         (lambda: mean_field.fixed_point("relu", sigma_w=1.0, sigma_b=-0.1), "`sigma_b` must be a finite .*; got -0.1"),

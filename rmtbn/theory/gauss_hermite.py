@@ -21,6 +21,7 @@ FEWEST_PANELS = 10  # for small q, where the Gaussian is the only structure
 NODES, WEIGHTS = np.polynomial.legendre.leggauss(16)
 TAIL = 12.0  # P(|z| > 12) = 4e-33
 SMALLEST_Q = 1e-300  # q = 0 is taken as the limit q → 0+, which is what a kink at 0 needs
+LARGEST_Q = 1e250  # beyond, h² leaves the floating range
 
 
 def expectation(f: Callable[[Array], Array], q: ArrayLike, *, kinks: tuple[float, ...] = ()) -> Array:
@@ -31,7 +32,7 @@ def expectation(f: Callable[[Array], Array], q: ArrayLike, *, kinks: tuple[float
     f
         Elementwise function of float64 arrays, smooth between the kinks, growing slower than exp(h²/2q).
     q
-        Variances of the Gaussian, >= 0, any shape; 0 gives the limit from above.
+        Variances of the Gaussian, from 0 to 1e250, any shape (an empty one too); 0 gives the limit from above.
     kinks
         Points where f is not smooth.
 
@@ -39,8 +40,18 @@ def expectation(f: Callable[[Array], Array], q: ArrayLike, *, kinks: tuple[float
     -------
     Array
         Of the shape of `q`.
+
+    Raises
+    ------
+    InvalidArgumentError
+        For a variance out of range, or NaN.
+
+    Examples
+    --------
+    >>> round(float(expectation(lambda h: h**4, 2.0)), 12)
+    12.0
     """
-    q = _checks.array("q", q, at_least=0.0)
+    q = _checks.array("q", q, at_least=0.0, at_most=LARGEST_Q)
     variance = np.maximum(q, SMALLEST_Q)[..., None]
     h, dh = _nodes(np.arcsinh(TAIL * np.sqrt(variance)), kinks)
     with np.errstate(under="ignore"):
@@ -56,6 +67,6 @@ def _nodes(half_range: Array, kinks: tuple[float, ...]) -> tuple[Array, Array]:
         cuts = np.clip(np.arcsinh(np.asarray(kinks)), -half_range, half_range)
         edges = np.sort(np.concatenate([edges, cuts], axis=-1), axis=-1)
     centre, half = (edges[..., 1:] + edges[..., :-1]) / 2, np.diff(edges, axis=-1) / 2
-    t = (centre[..., None] + half[..., None] * NODES).reshape(*edges.shape[:-1], -1)
+    t = (centre[..., None] + half[..., None] * NODES).reshape(*centre.shape[:-1], centre.shape[-1] * NODES.size)
     dt = (half[..., None] * WEIGHTS).reshape(t.shape)
     return np.sinh(t), np.cosh(t) * dt

@@ -19,18 +19,18 @@ Array = NDArray[np.float64]
 
 
 def phi_second_moment(q: ArrayLike, activation: str | Activation) -> Array:
-    """Compute E φ(√q z)², in closed form where there is one, else by quadrature (relative error below 1e-11)."""
+    """Compute E φ(√q z)² (finite q >= 0) in closed form where there is one, else by quadrature (error 1e-11)."""
     record = find_activation(activation)
-    q = _checks.array("q", q, at_least=0.0)
+    q = finite("q", q)
     if record.second_moment is not None:
         return np.asarray(record.second_moment(np.maximum(q, gauss_hermite.SMALLEST_Q)))
     return gauss_hermite.expectation(lambda h: record.phi(h) ** 2, q, kinks=record.kinks)
 
 
 def dphi_second_moment(q: ArrayLike, activation: str | Activation) -> Array:
-    """Compute E φ′(√q z)², in closed form where there is one, else by quadrature (relative error below 1e-11)."""
+    """Compute E φ′(√q z)² (finite q >= 0) in closed form where there is one, else by quadrature (error 1e-11)."""
     record = find_activation(activation)
-    q = _checks.array("q", q, at_least=0.0)
+    q = finite("q", q)
     if record.slope_second_moment is not None:
         return np.asarray(record.slope_second_moment(np.maximum(q, gauss_hermite.SMALLEST_Q)))
     return gauss_hermite.expectation(lambda h: record.dphi(h) ** 2, q, kinks=record.kinks)
