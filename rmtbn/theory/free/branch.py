@@ -26,6 +26,7 @@ MAX_STEPS = 400
 MAX_ITERATIONS = 12
 ROUNDING = 2e-15  # size of a step of Newton's method, relative, that ends it
 STILL = 1e-12  # ... or that does when it no longer shrinks
+QUADRATIC = 1e-3  # ratio of two steps below which the next would be its square
 
 
 class ConvergenceError(ArithmeticError):
@@ -75,7 +76,7 @@ class Points:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class _Solution:
+class Solution:
     """What Newton's method found: u, v, the slope dw/du, dv/du, and whether it converged."""
 
     u: Complex
@@ -85,7 +86,7 @@ class _Solution:
     converged: NDArray[np.bool_]
 
     @classmethod
-    def at(cls, curve: SpectralCurve, u: Complex, v: Complex, *, w: Complex) -> "_Solution":
+    def at(cls, curve: SpectralCurve, u: Complex, v: Complex, *, w: Complex) -> "Solution":
         """Solve ln z = w together with the equations of the factors, from the guesses u and v."""
         u, v, slope, pull = u.copy(), v.copy(), np.empty_like(u), np.empty_like(v)
         size, converged = np.full(u.shape, np.inf), np.zeros(u.shape, dtype=bool)
@@ -97,8 +98,11 @@ class _Solution:
             du = (w[left] - residual.log_z + curve.counts @ shift) / slope[left]
             u[left], v[:, left] = u[left] + du, v[:, left] + pull[:, left] * du - shift
             last, size[left] = size[left], np.abs(du) / _scale(u[left], w[left], slope[left])
-            # quadratic convergence: the error of this iterate is of the order of the square of the last step
-            converged[left] = (size[left] < ROUNDING) | ((size[left] < STILL) & (size[left] > last / 2))
+            # quadratic convergence: a step is κ times the square of the last, and so is the error that it leaves;
+            # the error of this iterate is at most of the order of the square of the last step
+            ratio = size[left] / last
+            is_quadratic = np.isfinite(last) & (ratio < QUADRATIC) & (size[left] * ratio**2 < ROUNDING)
+            converged[left] = (size[left] < ROUNDING) | ((size[left] < STILL) & (ratio > 0.5)) | is_quadratic
             left = left[~converged[left] & np.isfinite(size[left])]
             if left.size == 0:
                 break
@@ -160,7 +164,7 @@ def follow(curve: SpectralCurve, target: Array, *, chart: Chart, anchors: Points
         next_w = np.where(step[index] == 1, end[index], w[index] + step[index] * (end - w)[index])
         next_eta = chart.coordinate(next_w)
         guess = rate[index] * (next_eta - eta[index])
-        found = _Solution.at(curve, u[index] + guess, v[:, index] + pull[:, index] * guess, w=next_w)
+        found = Solution.at(curve, u[index] + guess, v[:, index] + pull[:, index] * guess, w=next_w)
         near = np.abs(found.u - u[index] - guess) <= LARGEST_MISS * np.abs(guess)
         accepted = found.converged & found.is_physical & near
         moved = index[accepted]

@@ -5,6 +5,7 @@ above λ. The outer edges are critical points; a gap inside shows as a stretch w
 by bisection.
 """
 
+import functools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -13,8 +14,10 @@ from typing import final
 import numpy as np
 from numpy.typing import NDArray
 
-from rmtbn.theory.free.branch import Chart, Points, follow
+from rmtbn.theory.free.axis import Axis, axis, solve
+from rmtbn.theory.free.branch import Chart, ConvergenceError, Points, follow
 from rmtbn.theory.free.bulk import Bulk
+from rmtbn.theory.free.cells import Rule, rule
 from rmtbn.theory.free.curve import SpectralCurve
 from rmtbn.theory.free.edges import anchors, edges, gap_edge
 
@@ -23,6 +26,7 @@ Array = NDArray[np.float64]
 NEAREST = 1e-13  # distance of ln λ to an edge, relative, below which a point counts as on it
 CLOSE = 1e-10  # of a singularity to an edge, below which it is the edge; and to points from which F is extrapolated
 NO_DENSITY = 1e-9  # below this a density is rounding
+NEGLIGIBLE = 51.0  # u on z < 0 below which there is at most 2 e^-51 = 1.4e-22 of the mass
 _GRID = 400  # points on which gaps are looked for
 _SPLIT = 33  # points of one round of the search for a gap's edges
 _ROUNDS = 3
@@ -72,13 +76,41 @@ class BranchBulk(Bulk):
         w = np.minimum(w, high - NEAREST * max(1.0, abs(high)))
         if math.isfinite(low):
             w = np.maximum(w, low + NEAREST * max(1.0, abs(low)))
-        points = follow(self.curve, w, chart=self.interval, anchors=self.anchors)
+        near = _axis(self).guess(self.interval.coordinate(w.astype(np.complex128)).real)
+        points = solve(self.curve, w, near, chart=self.interval, anchors=self.anchors)
         density = np.maximum(self.curve.density(points.u), 0.0)
         return density, 1.0 - self.curve.upper_tail(points.u, points.v)
 
     def mean(self, function: Callable[[Array], Array]) -> float:
         """Integrate a function of w against the density."""
-        return self.chart_mean(function)
+        found = _rule(self)
+        return float(function(found.w) @ found.weights)
+
+    def reach(self) -> float:
+        """π, or where less than 1e-22 of the mass is below: at z = -e^w, E |z|/(|z| + λ) = p e^-u bounds F by half."""
+        if math.isfinite(self.interval.low):
+            return math.pi
+        far = self.anchors.w.real[self.anchors.u.real > NEGLIGIBLE]
+        if far.size == 0 or far.max() >= self.interval.high:
+            raise ConvergenceError("no lower end of the bulk found")
+        return math.sqrt(self.interval.high - float(far.max()))
+
+    def table(self) -> tuple[Array, Array, Array]:
+        """Read the axis."""
+        found = _axis(self)
+        return found.eta, found.slope, found.cdf
+
+
+@functools.lru_cache(maxsize=64)  # laws compare by identity
+def _axis(bulk: BranchBulk) -> Axis:
+    return axis(bulk.curve, chart=bulk.interval, anchors=bulk.anchors, reach=bulk.reach())
+
+
+@functools.lru_cache(maxsize=64)
+def _rule(bulk: BranchBulk) -> Rule:
+    table = _axis(bulk)
+    cdf = np.concatenate([[bulk.start + bulk.content], table.cdf, [bulk.start]])
+    return rule(bulk.in_chart, np.concatenate([[0.0], table.eta, [bulk.reach()]]), cdf)
 
 
 def intervals(

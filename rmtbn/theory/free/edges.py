@@ -23,7 +23,7 @@ FAR = 30.0  # u that counts as infinite where λ -> 0
 _SECANTS = 60
 _LOGITS = np.concatenate([np.arange(-16.0, 6.0), np.arange(6.0, 37.0, 5.0)])
 _FALLING = 0.013 + np.concatenate([np.arange(-3.0, 3.0, 0.17), np.arange(3.0, 37.0, 1.5)])  # not u = ln 2: singular
-_ANCHORS = np.concatenate([np.arange(-30, -8, 4.0), np.arange(-8, 8, 1.0), np.arange(8, 42, 4.0)])
+_ANCHORS = np.concatenate([np.arange(-30, -8, 4.0), np.arange(-8, 8, 1.0), np.arange(8, 58, 4.0)])
 
 
 def anchors(curve: SpectralCurve) -> Points:

@@ -17,6 +17,7 @@ from rmtbn.theory.free.panel_law import PanelLaw
 
 Array = NDArray[np.float64]
 
+_NEGLIGIBLE = 1e-22
 _ABOVE = 1e-150  # +0, of which the square is not 0
 
 
@@ -54,6 +55,13 @@ class FactorBulk(Bulk):
         with np.errstate(over="ignore", invalid="ignore"):  # of the slope, which is not needed, on a node
             transform = self.law.sums(v)[0]
         return -transform.imag / np.pi, 1.0 - self.law.potential_angle(v) / np.pi
+
+    def reach(self) -> float:
+        """π, or where less than 1e-22 of the mass is below."""
+        if math.isfinite(self.law.floor):
+            return math.pi
+        negligible = int(np.searchsorted(self.law.panels.before[0], math.log(_NEGLIGIBLE))) - 1
+        return math.sqrt(self.law.span[1] - float(self.law.panels.low[max(negligible, 0)]))
 
     def mean(self, function: Callable[[Array], Array]) -> float:
         """Integrate a function of w against the density: a sum over the nodes."""
