@@ -50,6 +50,45 @@ def test_the_map_at_its_ends(name, q):
     assert ratio == pytest.approx(q * float(chi1(q, name, sigma_w=1.3)) / after, rel=1e-6 if q == 1e12 else 1e-10)
 
 
+def panels(edges):
+    """Gauss–Legendre nodes and weights on the panels between edges along the last axis."""
+    nodes, weights = np.polynomial.legendre.leggauss(14)
+    half = np.diff(edges, axis=-1)[..., None] / 2
+    middle = (edges[..., 1:] + edges[..., :-1])[..., None] / 2
+    flat = (*edges.shape[:-1], -1)
+    return (middle + half * nodes).reshape(flat), (half * weights + 0 * nodes).reshape(flat)
+
+
+def density(h, variance):
+    with np.errstate(under="ignore"):
+        return np.exp(-h * (h / variance) / 2) / np.sqrt(2 * np.pi * variance)
+
+
+def mean_product(record, q, d):
+    """E φ(h₁)φ(h₂)/E φ², h₂ given h₁ being N(c h₁, q(1 - c²)): products, where the library takes differences."""
+    root, spread = math.sqrt(q), math.sqrt(q * d * (2 - d))
+    doubling = 2.0 ** np.arange(-4, 5)
+    steps = np.concatenate([np.array(record.kinks), *(sign * s * doubling for s in (1.0, root) for sign in (-1, 1))])
+    h1, outer = panels(np.unique(np.clip(np.append(steps, 0.0), -9 * root, 9 * root)))
+    centre = (1 - d) * h1[:, None]
+    own = centre + spread * np.arange(-9, 10)
+    fixed = np.broadcast_to(np.append(steps, 0.0), (h1.size, steps.size + 1))
+    edges = np.sort(np.clip(np.concatenate([own, fixed], axis=1), own[:, :1], own[:, -1:]), axis=1)
+    h2, inner = panels(edges)
+    inner = np.sum(inner * density(h2 - centre, spread**2) * record.phi(h2), axis=1)
+    outer = outer * density(h1, q)
+    return np.sum(outer * record.phi(h1) * inner) / np.sum(outer * record.phi(h1) ** 2)
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+@pytest.mark.parametrize("q", [1e-12, 1.0, 1e12])
+def test_the_map_holds_at_the_ends_of_its_range(name, q):
+    """c′ = E φφ/E φ² without bias to 1e-10, by nested conditional integrals; 1 ∓ c of 1e-12, and between."""
+    for d in (1e-12, 0.7, 2 - 1e-12):
+        found = 1 - float(decorrelation_map(d, name, q=q, sigma_w=1.3))
+        assert found == pytest.approx(mean_product(ACTIVATIONS[name], q, d), abs=1e-10)
+
+
 @pytest.mark.parametrize("name", ["linear", "tanh", "erf", "hard_tanh"])
 @pytest.mark.parametrize("c", [1e-3, 0.5, 1 - 1e-12, 1.0])
 def test_odd_activations_without_bias_keep_the_sign(name, c):
