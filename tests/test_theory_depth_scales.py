@@ -59,6 +59,9 @@ def test_relu_is_affine_in_the_length():
     )
     assert (found.xi_q, found.xi_c) == pytest.approx((-1 / math.log(0.65),) * 2, rel=1e-11)
     assert (found.stable, fixed_point("relu", sigma_w=2**0.5).xi_c) == (True, math.inf)
+    grown = fixed_point("relu", sigma_w=2.5**0.5, sigma_b=0.3**0.5)  # σ_w² > 2: no fixed point, c → 1
+    assert (grown.q, grown.c, grown.xi_q, grown.stable) == (math.inf, 1.0, math.inf, False)
+    assert (grown.chi1, grown.chi_q) == pytest.approx((1.25, 1.25), rel=1e-12)
 
 
 @pytest.mark.parametrize(("weight", "bias"), POINTS)
@@ -96,23 +99,28 @@ def hard_tanh_pair(q, c):
     return clipped, 2 * mpmath.quad(lambda x: conditional(x)[1] * density(x), [0, 0.5, 1])
 
 
-def test_chaotic_hard_tanh_matches_a_conditional_integral():
-    """c* < 1 and χ_c at (2.5, 0.3): c* = [σ_w² E φφ + σ_b²]/q*, χ_c = σ_w² E φ′φ′, to 1e-9."""
-    found = fixed_point("hard_tanh", sigma_w=2.5**0.5, sigma_b=0.3**0.5)
+@pytest.mark.parametrize(("weight", "bias"), POINTS)
+def test_chaotic_hard_tanh_matches_a_conditional_integral(weight, bias):
+    """c* < 1 and χ_c: c* = [σ_w² E φφ + σ_b²]/q*, χ_c = σ_w² E φ′φ′ and ξ_c = -1/ln χ_c, to 1e-9."""
+    found = fixed_point("hard_tanh", sigma_w=weight**0.5, sigma_b=bias**0.5)
     product, slopes = hard_tanh_pair(mpmath.mpf(found.q), mpmath.mpf(found.c))
-    assert found.c < 0.99
-    assert found.c == pytest.approx(float((2.5 * product + 0.3) / found.q), abs=1e-9 * (1 - found.chi_c))
-    assert found.chi_c == pytest.approx(float(2.5 * slopes), rel=1e-9)
-    assert found.xi_c == pytest.approx(-1 / math.log(float(2.5 * slopes)), rel=1e-8)
+    chi = float(weight * slopes)
+    assert found.c < 0.995
+    assert found.c == pytest.approx(float((weight * product + bias) / found.q), abs=1e-9 * (1 - found.chi_c))
+    assert found.chi_c == pytest.approx(chi, rel=1e-9)
+    assert found.xi_c == pytest.approx(-1 / math.log(chi), rel=1e-9 / (1 - chi))  # of a χ_c right to 1e-9
 
 
-def test_chaotic_erf_solves_its_arcsine_equation():
+@pytest.mark.parametrize(("weight", "bias"), [(4.0, 0.05), (2.5, 0.3)])
+def test_chaotic_erf_solves_its_arcsine_equation(weight, bias):
     """c* q* = σ_w² (2/π) arcsin(2q*c*/(1+2q*)) + σ_b², χ_c = σ_w² (4/π)/√((1+2q*)² - (2q*c*)²) < 1 < χ₁."""
-    found = fixed_point("erf", sigma_w=4.0**0.5, sigma_b=0.05**0.5)
+    found = fixed_point("erf", sigma_w=weight**0.5, sigma_b=bias**0.5)
     q, bend = found.q, 2 * found.q / (1 + 2 * found.q)
-    c = float(mpmath.findroot(lambda c: (4 * 2 / mpmath.pi * mpmath.asin(bend * c) + 0.05) / q - c, (0.05, 0.3)))
+    near = (found.c - 0.05, found.c + 0.05)
+    c = float(mpmath.findroot(lambda c: (weight * 2 / mpmath.pi * mpmath.asin(bend * c) + bias) / q - c, near))
+    chi = weight * 4 / math.pi / math.sqrt((1 + 2 * q) ** 2 - (2 * q * c) ** 2)
     assert found.c == pytest.approx(c, abs=1e-9)
-    assert found.chi_c == pytest.approx(16 / math.pi / math.sqrt((1 + 2 * q) ** 2 - (2 * q * c) ** 2), rel=1e-9)
+    assert (found.chi_c, found.xi_c) == pytest.approx((chi, -1 / math.log(chi)), rel=1e-9)
     assert found.chi_c < 1 < found.chi1
 
 
