@@ -46,7 +46,7 @@ def distance(values, expected, floor):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("relu", [False, True])
 def test_density_of_deep_products_is_resolved_down_to_the_floor(relu, dtype):
-    """50 factors, λ above 1e-6 of the top: W₁ in ln λ < 0.03 (6 values of 192 off by a nat) from a third of the space."""
+    """50 factors, λ above 1e-6 of the top: W₁ in ln λ < 0.03 (6 of 192 values off by a nat), a third of the space."""
     operator = product(50, relu=relu, dtype=dtype)
     expected = log_lam(operator)
     found = slq.density(operator, floor=1e-6, generator=generator())
