@@ -20,6 +20,7 @@ COMMANDS: Mapping[str, str] = MappingProxyType(
         "spectrum": "Measure a network's singular values and lay the law over them.",
         "moments": "Measure signals, correlations and gradients at every layer.",
         "phase": "Map order and chaos over σ_w and σ_b, and what can be trained.",
+        "laws": "Plot laws of singular values, and lay networks over them.",
         "width-depth": "Measure how much networks differ, against depth over width.",
         "product": "Measure matrices and their products, drawn or from a weight file.",
         "report": "Write the list of all reports.",

@@ -1,0 +1,142 @@
+"""The laws that `rmtbn laws --law` knows: their options, their equations, and the networks that follow them."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+from rmtbn import _checks
+from rmtbn.result import SpectralMeasure
+from rmtbn.theory.fuss_catalan import FussCatalan, Raney
+from rmtbn.theory.marchenko_pastur import MarchenkoPastur
+
+from ._laws_networks import Kind
+
+Options = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """A family of laws.
+
+    Parameters
+    ----------
+    title
+        What it is the law of.
+    equation, source
+        How it is defined, and where.
+    defaults
+        The options that it takes, with their defaults; None stands for a default of the law itself.
+    laws
+        Options → the laws to draw, by their names in a legend: one, or one per depth.
+    kind
+        (Options, width) → the networks that follow it at that width; None where none is known.
+    """
+
+    title: str
+    equation: str
+    source: str
+    defaults: Options
+    laws: Callable[[Options], dict[str, SpectralMeasure]]
+    kind: Callable[[Options, int], Kind] | None
+
+
+def asked(name: str, given: Options) -> tuple[Entry, Options]:
+    """Find a law and complete its options.
+
+    Raises
+    ------
+    InvalidArgumentError
+        If it is unknown, or an option is given that it does not take.
+    """
+    entry = LAWS[_checks.one_of("law", name, LAWS)]
+    surplus = [option for option in given if option not in entry.defaults]
+    if surplus:
+        taken = ", ".join(f"--{option.replace('_', '-')}" for option in entry.defaults)
+        raise _checks.fail(surplus[0], f"left out for the law {name!r}, which takes {taken}", given[surplus[0]])
+    return entry, {**entry.defaults, **given}
+
+
+def depths(options: Options) -> tuple[int, ...]:
+    """Depths of the laws of some options: one where the law has none."""
+    return tuple(options.get("depth") or (1,))
+
+
+def _fuss_catalan(options: Options) -> dict[str, SpectralMeasure]:
+    return {f"L = {depth}": FussCatalan(depth=depth) for depth in options["depth"]}
+
+
+def _raney(options: Options) -> dict[str, SpectralMeasure]:
+    p, r = options["p"], options["r"]
+    return {f"p = {p:g}, r = {r:g}": Raney(p=p, r=r)}
+
+
+def _marchenko_pastur(options: Options) -> dict[str, SpectralMeasure]:
+    return {f"c = {options['ratio']:g}": MarchenkoPastur(ratio=options["ratio"])}
+
+
+def _jacobian(options: Options) -> dict[str, SpectralMeasure]:
+    kind = _network(options, 0)
+    if kind.widths is not None and len(kind.widths) != options["depth"][0] + 1:
+        raise _checks.fail("widths", f"depth + 1 = {options['depth'][0] + 1} numbers", len(kind.widths))
+    return {f"L = {depth}": kind.exact_law(depth) for depth in options["depth"]}
+
+
+def _network(options: Options, _width: int) -> Kind:
+    widths = options["widths"]
+    if widths is not None and len(options["depth"]) > 1:
+        raise _checks.fail("widths", "left out where several depths are asked for", widths)
+    return Kind(widths=widths, **{name: options[name] for name in _NETWORK})
+
+
+def _one_layer(options: Options, width: int) -> Kind:
+    rows = max(1, round(options["ratio"] * width))
+    return Kind(activation="linear", sigma_w=1.0, widths=(width, rows))
+
+
+_NETWORK = ("activation", "weights", "sigma_w", "sigma_b", "q0")
+
+LAWS: Mapping[str, Entry] = MappingProxyType(
+    {
+        "jacobian": Entry(
+            title="Jacobian of a fully connected network at initialisation",
+            equation="free product of the laws of W_l W_lᵀ and of φ′(h)², h ~ N(0, q_l), over the layers",
+            source="Pennington, Schoenholz & Ganguli 2018, arXiv:1802.09979",
+            defaults={
+                "activation": "relu",
+                "depth": (4,),
+                "weights": "gaussian",
+                "sigma_w": None,
+                "sigma_b": 0.0,
+                "q0": None,
+                "widths": None,
+            },
+            laws=_jacobian,
+            kind=_network,
+        ),
+        "fuss-catalan": Entry(
+            title="Product of L square Gaussian matrices (Fuss–Catalan)",
+            equation="λ = sin(pφ)^p/(sin φ · sin(Lφ)^L), p = L + 1, 0 < φ < π/p; moments C(pk, k)/(Lk + 1)",
+            source="Penson & Życzkowski 2011, arXiv:1103.3453",
+            defaults={"depth": (4,)},
+            laws=_fuss_catalan,
+            kind=lambda _options, _width: Kind(activation="linear", sigma_w=1.0),
+        ),
+        "marchenko-pastur": Entry(
+            title="One Gaussian matrix of c·n rows and n columns (Marchenko–Pastur)",
+            equation="density √((λ₊ − λ)(λ − λ₋))/(2πcλ), λ± = (1 ± √c)², and an atom 1 − 1/c at 0 for c > 1",
+            source="Marchenko & Pastur 1967",
+            defaults={"ratio": 1.0},
+            laws=_marchenko_pastur,
+            kind=_one_layer,
+        ),
+        "raney": Entry(
+            title="Raney's law, of which Fuss–Catalan is p = L + 1, r = 1",
+            equation="moments r·C(kp + r, k)/(kp + r)",
+            source="Młotkowski 2010; Penson & Życzkowski 2011, arXiv:1103.3453",
+            defaults={"p": 2.5, "r": 1.0},
+            laws=_raney,
+            kind=None,
+        ),
+    }
+)
