@@ -106,6 +106,17 @@ def test_precision_is_that_of_the_operator(dtype):
     assert float(error) < 30 * torch.finfo(dtype).eps * float(found.values[0])
 
 
+@pytest.mark.parametrize("name", MATRICES)
+def test_values_above_a_share_are_all_found(name):
+    """Every σ > σ₁/3, as often as it occurs (20 copies with blocks of 3), and the bounds hold."""
+    matrix, expected = MATRICES[name], torch.linalg.svdvals(MATRICES[name])
+    found = lanczos.above(from_matrix(matrix), 0.333, block=3, tolerance=1e-9, generator=generator())
+    expected = expected[expected > 0.333 * expected[0]]
+    torch.testing.assert_close(found.values, expected, rtol=1e-8, atol=0)
+    assert bool(((found.values - expected).abs() <= found.bounds).all())
+    assert not len(lanczos.above(from_matrix(0 * matrix), 0.5, generator=generator()).values)
+
+
 def test_zero_has_zeros():
     """J = 0: values and bounds are 0."""
     found = lanczos.largest(from_matrix(torch.zeros(5, 4, dtype=torch.float64)), 2, generator=generator())

@@ -262,21 +262,24 @@ def test_float32_agrees_with_float64_within_its_stated_error():
     assert 1e-7 < difference <= single.relative_error < 0.1
 
 
-def test_samples_that_do_not_couple_are_pooled():
+def test_samples_that_do_not_couple_are_pooled(monkeypatch):
     """The spectrum of a batch is the union of those of its examples, also where memory allows one at a time."""
     module, x = mlp(WIDTH, 2, nn.Tanh), draw(BATCH, WIDTH)
     whole = jacobian.spectrum(module, x)
     alone = [jacobian.spectrum(module, x[i : i + 1]).by_network for i in range(BATCH)]
     assert whole.by_network.shape == (1, BATCH * WIDTH)
     np.testing.assert_allclose(whole.by_network, -np.sort(-np.concatenate(alone, axis=1)), rtol=0, atol=1e-11)
-    small = jacobian.spectrum(module, x, memory_budget=1)
+    monkeypatch.setattr(jacobian, "_PART", 1)
+    small = jacobian.spectrum(module, x)
     np.testing.assert_allclose(small.by_network, whole.by_network, rtol=0, atol=1e-11)
 
 
-def test_chunks_of_tangents_change_nothing():
+def test_chunks_of_tangents_change_nothing(monkeypatch):
     """Layers without a rule of their own are differentiated in chunks that fit the budget."""
     module, x = drawn(copy.deepcopy(IMAGES["conv batch norm"])), draw(3, 2, 4, 4)
-    whole, small = jacobian.spectrum(module, x), jacobian.spectrum(module, x, memory_budget=5000)
+    whole = jacobian.spectrum(module, x)
+    monkeypatch.setattr(jacobian, "_PART", 5000)
+    small = jacobian.spectrum(module, x)
     np.testing.assert_allclose(small.by_network, whole.by_network, rtol=0, atol=1e-11)
 
 
@@ -292,15 +295,18 @@ def test_coupling_of_any_kind_is_found():
 
 
 def test_the_dense_route_is_right_where_it_says_so():
-    """The same values as by products at small depth; at depth 60 its own error says that nothing is left."""
+    """The same values as by products at small depth; at depth 60 what is lost in rounding is censored."""
     shallow, deep, x = mlp(WIDTH, 2, nn.Tanh, norm=True), linear_network(16, 60, seed=1), draw(BATCH, WIDTH)
     dense = jacobian.spectrum(shallow.eval(), x, method="dense")
     close_to_the_oracle(dense, dense_oracle(shallow, x))
     assert (dense.method, dense.batch_stats) == ("dense", "running")
     assert dense.relative_error < 1e-9
     wrong, right = (jacobian.spectrum(deep, draw(1, 16), method=method) for method in ("dense", "product"))
-    assert np.abs(wrong.by_network - right.by_network).max() > 1.0
-    assert wrong.relative_error > 1.0
+    assert wrong.censored_fraction > 0.3
+    assert wrong.relative_error < 1.0
+    known = ~wrong.censored
+    np.testing.assert_allclose(wrong.by_network[known], right.by_network[known], rtol=0, atol=0.05)
+    assert (right.by_network[~known] < 2 + wrong.log_floor).all()
     assert abs(wrong.by_network[0, 0] - right.by_network[0, 0]) < 1e-9
 
 
@@ -361,6 +367,8 @@ def nan_layer() -> nn.Module:
         (nn.Linear(3, 3).double(), draw(2, 3), {"method": "qr"}, "`method` must be one of 'auto', .*; got 'qr'"),
         (nn.Linear(3, 3).double(), draw(2, 3), {"batch_stats": "bn"}, "`batch_stats` must be one of .*; got 'bn'"),
         (nn.Linear(3, 3).double(), draw(2, 3), {"memory_budget": 0}, "`memory_budget` must be an integer >= 1; got 0"),
+        (nn.Linear(3, 3).double(), draw(2, 3), {"memory_budget": 9}, r"`memory_budget` must be at least .* got '9 B'"),
+        (nn.Linear(3, 3).double(), draw(2, 3), {"floor": 1.0}, "`floor` must be a finite number > 0.0 and < 1.0"),
     ],
 )
 def test_invalid_arguments_are_refused(module, x, options, message):

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from rmtbn import _checks
@@ -155,6 +155,67 @@ def largest(
             break
     assert found is not None
     return _extremes(operator, found, count)
+
+
+def above(
+    operator: Operator,
+    share: float,
+    *,
+    tolerance: float = 1e-6,
+    block: int | None = None,
+    generator: torch.Generator,
+) -> Extremes:
+    """Compute all singular values above a share of the largest, with error bounds.
+
+    The Krylov space grows until its values reach below that share and those above it have converged. A block of width k
+    finds k copies of a value at most: where as many are equal it starts again with twice the width.
+
+    Parameters
+    ----------
+    operator
+        J.
+    share
+        σ over the largest down to which to go, 0 < share < 1; rounding sets a limit at ε √n.
+    tolerance
+        Bounds asked for, relative to each value; rounding limits them to a few ε of the largest.
+    block
+        Vectors per step; None: a 48th of the smaller dimension, at least 16.
+    generator
+        For the start (on the CPU).
+
+    Returns
+    -------
+    Extremes
+
+    Raises
+    ------
+    InvalidArgumentError
+        If a number is out of its range.
+    """
+    smaller = min(operator.inputs, operator.outputs)
+    share = _checks.real("share", share, above=0.0, below=1.0)
+    tolerance = _checks.real("tolerance", tolerance, above=0.0)
+    width = min(smaller, max(16, smaller // 48)) if block is None else block
+    width = _checks.integer("block", width, at_least=1, at_most=smaller)
+    least = math.sqrt(max(operator.inputs, operator.outputs)) * torch.finfo(operator.dtype).eps
+    while True:
+        start = orthonormal_rows(width, operator.inputs, like=operator, generator=generator)
+        for found in bidiagonalisations(operator, start):
+            values = torch.linalg.svdvals(found.matrix)
+            count = int((values > share * values[:1]).sum())
+            if found.last and count == len(values):
+                continue
+            if _estimated_residual(found, count) <= max(tolerance * share, least):
+                break
+        if width == smaller or not bool(copied(values[:count], width).any()):
+            return _extremes(operator, found, count)
+        width = min(2 * width, smaller)
+
+
+def copied(values: Float[Tensor, " k"], width: int) -> Bool[Tensor, " k"]:
+    """Say which values are among `width` or more equal ones (to half the digits): a block of that width sees no more."""
+    gaps = (values[:, None] - values[None, :]).abs() <= torch.finfo(values.dtype).eps ** 0.5 * values[:, None]
+    return gaps.sum(dim=1) >= width
 
 
 def _extremes(operator: Operator, found: Bidiagonal, count: int) -> Extremes:

@@ -15,12 +15,12 @@ import torch
 from jaxtyping import Bool, Float
 
 from rmtbn import _checks
-from rmtbn.linalg.lanczos import Bidiagonal, bidiagonalisations, orthonormal_rows
+from rmtbn.linalg.lanczos import Bidiagonal, bidiagonalisations, copied, orthonormal_rows
 from rmtbn.linalg.operator import Operator
 
 # A node is an eigenvalue where the residual ‖J v - θ u‖ is below this share of θ. Over products of 2, 10 and 50
 # Gaussian matrices and a ReLU network of width 1024 the Wasserstein distance was least at 0.1 or within a tenth of it.
-_CONVERGED = 0.1
+CONVERGED = 0.1
 _PROBES = 8  # vectors that estimate the residuals
 # One 48th of the dimension per step runs near the full rate of a matrix product from dimension 2,048 on, and overshoots
 # the floor by 2 % of the dimension at most; below 16 columns the rate falls.
@@ -151,8 +151,8 @@ def _density(found: Bidiagonal, residual: float, lowest: float, n: int) -> Densi
     by_probe = right[:, : found.start].square().double().cpu().numpy().T  # (probes, nodes); the rest is below
     theta = values.double().cpu().numpy()
     coupling = torch.linalg.vector_norm(right[:, right.shape[1] - found.last :], dim=1).double().cpu().numpy()
-    copies = _copies(theta, found.start, tolerance=torch.finfo(found.matrix.dtype).eps ** 0.5)
-    converged = (coupling * residual < _CONVERGED * theta) & ~copies
+    copies = copied(values, found.start).cpu().numpy()  # eigenvalues of unknown multiplicity
+    converged = (coupling * residual < CONVERGED * theta) & ~copies
     mass, error = _masses(by_probe, converged, n)
     logs = np.log(theta)
     return Density(
@@ -172,14 +172,6 @@ def _resolved(logs: np.ndarray, lowest: float, *, invariant: bool) -> float:
         return -math.inf
     floor = float(logs[0]) + lowest
     return floor if invariant else max(floor, math.nextafter(float(logs[-1]), -math.inf))
-
-
-def _copies(theta: np.ndarray, block: int, *, tolerance: float) -> np.ndarray:
-    """Which nodes are among as many equal ones as the block has vectors: eigenvalues of unknown multiplicity."""
-    run = np.searchsorted(-theta, -theta * (1 - tolerance), side="right") - np.searchsorted(
-        -theta, -theta * (1 + tolerance)
-    )
-    return np.asarray(run >= block)
 
 
 def _masses(by_probe: np.ndarray, converged: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:

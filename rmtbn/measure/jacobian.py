@@ -1,4 +1,4 @@
-"""Singular values of the input-output Jacobian of a network, by pushing tangents forward layer by layer.
+"""Singular values of the input-output Jacobian of a network, by the route that its size and the question call for.
 
 The Jacobian is that of the batch map x -> module(x): B·m outputs by B·n inputs. Without batch statistics the samples do
 not couple and it is block diagonal; with them (batch normalisation in train mode) it is full, and its law is another.
@@ -6,24 +6,21 @@ The twin in theory is the law of a described network, for example `rmtbn.theory.
 """
 
 from collections.abc import Iterator, Sequence
-from functools import partial
 
 import numpy as np
 import torch
-from jaxtyping import Float
 from torch import Tensor, nn
 
 from rmtbn import _checks
-from rmtbn.linalg import product as products
-from rmtbn.linalg.push_forward import TangentMap, push_forward
-from rmtbn.measure import batch_statistics, network
-from rmtbn.measure.tangents import push_tangents
+from rmtbn.measure import batch_statistics, network, planner
+from rmtbn.measure.jacobian_routes import ASSEMBLED, KRYLOV, Found
 from rmtbn.result import EmpiricalSpectrum
 
-METHODS = ("auto", "product", "dense")
+METHODS = ("auto", *planner.ROUTES)
 
-# Bytes that tangents in flight may take, beyond the factors themselves: a quarter of the memory of a small machine.
-_MEMORY_BUDGET = 2**30
+# Bytes that the factors of a part of the batch may take, if the budget is not less: samples that do not couple gain
+# nothing from more, and workers of a sweep share the machine.
+_PART = 2**30
 
 
 def spectrum(
@@ -32,9 +29,11 @@ def spectrum(
     *,
     method: str = "auto",
     batch_stats: str | None = None,
-    memory_budget: int = _MEMORY_BUDGET,
+    floor: float | None = None,
+    memory_budget: int | None = None,
+    seed: int = 0,
 ) -> EmpiricalSpectrum:
-    """Measure all singular values of the Jacobian of x -> module(x), exact zeros included.
+    """Measure the singular values of the Jacobian of x -> module(x), exact zeros included.
 
     Parameters
     ----------
@@ -44,28 +43,46 @@ def spectrum(
     x
         Inputs (B, ...features), floating point, of the module's dtype and device, in which all is computed.
     method
-        "product": push an orthonormal basis and re-factorise as it goes, every value right at any depth. "dense":
-        assemble the Jacobian and take `svdvals`; values below max(m, n) · eps of the largest are then rounding noise,
-        and `relative_error` says so. "auto" is "product".
+        "product": push an orthonormal basis and re-factorise as it goes, every value right at any depth.
+        "dense": assemble the Jacobian and take its SVD; values below max(m, n) ε of the largest are censored.
+        "slq": never assemble it; the density above `floor` by block stochastic Lanczos quadrature, the rest censored.
+        "lanczos": never assemble it; each value above `floor` with an error bound, the rest censored.
+        "auto": the cheapest that gives what is asked in the memory there is (`rmtbn.measure.planner`).
     batch_stats
         "batch" or "running" statistics in batch normalisation; None follows the module's mode.
+    floor
+        Smallest λ, over the largest, that must be told from 0, 0 < floor < 1. None: all values for "auto", 1e-6 for
+        "slq" and "lanczos".
     memory_budget
-        Bytes that the tangents in flight may take.
+        Bytes for the whole computation; None: half of the machine's memory, or what is free on the GPU.
+    seed
+        Of the random probes of the matrix-free routes.
 
     Returns
     -------
     EmpiricalSpectrum
         One network (one row) of B·m values: those of all the samples where they do not couple. Join networks with
-        `EmpiricalSpectrum.pool`.
+        `EmpiricalSpectrum.pool`. `method` and `reason` say which route was taken and why, `log_floor` below what values
+        are censored: known to lie under it, and no more. Zeros that follow from the layers (dead units, more outputs
+        than inputs, the mean that batch statistics remove) are zeros whatever the route.
 
     Raises
     ------
     InvalidArgumentError
         If `x` is not finite and floating, the module is random, not finite at x or does not map batch to batch, a name
-        is unknown, or one example meets batch statistics.
+        is unknown, one example meets batch statistics, or the route does not fit in memory (with the figures).
     """
     stop = len(network.layers(module))
-    return _spectra(module, x, [stop], method=method, batch_stats=batch_stats, memory_budget=memory_budget)[0]
+    return _spectra(
+        module,
+        x,
+        [stop],
+        method=method,
+        batch_stats=batch_stats,
+        memory_budget=memory_budget,
+        floor=floor,
+        seed=seed,
+    )[0]
 
 
 def prefix_spectra(
@@ -75,7 +92,7 @@ def prefix_spectra(
     after: Sequence[int | str],
     method: str = "auto",
     batch_stats: str | None = None,
-    memory_budget: int = _MEMORY_BUDGET,
+    memory_budget: int | None = None,
 ) -> dict[int | str, EmpiricalSpectrum]:
     """Measure the singular values of the Jacobians from the input to the outputs of chosen children, in one pass.
 
@@ -86,7 +103,7 @@ def prefix_spectra(
     after
         Children by their place in the flattened order (0 is the first) or by their dotted name.
     x, method, batch_stats, memory_budget
-        As in `spectrum`.
+        As in `spectrum`; the matrix-free routes serve the whole network only.
 
     Returns
     -------
@@ -98,6 +115,7 @@ def prefix_spectra(
     InvalidArgumentError
         As `spectrum`, and if `after` is empty or names a child that is not there.
     """
+    _checks.one_of("method", method, ("auto", *ASSEMBLED))
     names = [name for name, _ in network.layers(module)]
     if not after:
         raise _checks.fail("after", "one or more children", after)
@@ -115,84 +133,66 @@ def _end(key: int | str, names: list[str]) -> int:
 
 
 def _spectra(
-    module: nn.Module, x: Tensor, stops: list[int], *, method: str, batch_stats: str | None, memory_budget: int
+    module: nn.Module,
+    x: Tensor,
+    stops: list[int],
+    *,
+    method: str,
+    batch_stats: str | None,
+    memory_budget: int | None,
+    floor: float | None = None,
+    seed: int = 0,
 ) -> list[EmpiricalSpectrum]:
     """Measure the spectra after the first `stops` children (ascending)."""
-    method = {"auto": "product"}.get(_checks.one_of("method", method, METHODS), method)
-    budget = _checks.integer("memory_budget", memory_budget, at_least=1)
+    _checks.one_of("method", method, METHODS)
+    floor = None if floor is None else _checks.real("floor", floor, above=0.0, below=1.0)
     network.check_input(module, x)
+    memory = planner.default_memory(x.device) if memory_budget is None else memory_budget
+    memory = _checks.integer("memory_budget", memory, at_least=1)
     statistics = batch_statistics.resolve(module, batch_stats)
     with batch_statistics.fixed(module, statistics):
         network.check_output(module, x)
         coupled = statistics == "batch" or network.couples(module, x)
         layers = [layer for _, layer in network.layers(module)]
-        segments = [_steps(layers[a:b], budget) for a, b in zip([0, *stops], stops, strict=False)]
-        measure = _dense if method == "dense" else _product
-        chunks = [measure(segments, part, coupled) for part in _parts(x, coupled, budget)]
-    return [
-        EmpiricalSpectrum(
-            by_network=np.concatenate([chunk[i][0].ravel() for chunk in chunks])[None],
-            relative_error=max(chunk[i][1] for chunk in chunks),
-            method=method,
-            batch_stats=statistics,
-        )
-        for i in range(len(stops))
-    ]
+        size = planner.size_of(layers[: stops[-1]], x, coupled=coupled)
+        chosen = _plan(size, len(stops), x, method=method, floor=floor, memory_budget=memory)
+        segments = [layers[a:b] for a, b in zip([0, *stops], stops, strict=False)]
+        if chosen.route in ASSEMBLED:
+            part = max(1, int(min(memory, _PART) // chosen.prices[chosen.route].memory))
+            measure, budget = ASSEMBLED[chosen.route], max(1, min(memory, _PART) // 4)
+            chunks = [measure(segments, inputs, coupled, budget) for inputs in _parts(x, coupled, part)]
+        else:
+            measure_one = KRYLOV[chosen.route]
+            depth = planner.FLOOR if floor is None else floor
+            chunks = [[measure_one(layers, one, depth, seed)] for one in _parts(x, coupled, 1)]
+    return [_joined([chunk[i] for chunk in chunks], chosen.route, statistics, chosen.reason) for i in range(len(stops))]
 
 
-def _product(segments: list[list[list[TangentMap]]], x: Tensor, coupled: bool) -> list[tuple[np.ndarray, float]]:
-    """Log singular values (groups, outputs) and their error after each segment, by re-factorised push-forward."""
-    groups = 1 if coupled else x.shape[0]
-    product = products.identity(x.numel() // groups, batch=(groups,), dtype=x.dtype, device=x.device)
-    found = []
-    for steps in segments:
-        product, x = push_forward(product, x, steps)
-        result = products.log_singular_values(product)
-        found.append((_padded(result.values, product.u.shape[-2]), float(result.relative_error.max())))
-    return found
+def _plan(
+    size: planner.Size, stops: int, x: Tensor, *, method: str, floor: float | None, memory_budget: int
+) -> planner.Plan:
+    """Choose the route; only those that pass through every layer once give several spectra in one pass."""
+    if stops > 1 and method == "auto":
+        method = "product"
+    return planner.plan(size, method=method, floor=floor, memory_budget=memory_budget, dtype=x.dtype, device=x.device)
 
 
-def _dense(segments: list[list[list[TangentMap]]], x: Tensor, coupled: bool) -> list[tuple[np.ndarray, float]]:
-    """Do the same from the assembled Jacobian: right for values well above max(m, n) · eps of the largest."""
-    groups = 1 if coupled else x.shape[0]
-    n = x.numel() // groups
-    jacobian = torch.eye(n, dtype=x.dtype, device=x.device).expand(groups, n, n)
-    found = []
-    for steps in segments:
-        for move in (move for step in steps for move in step):
-            x, jacobian = move(x, jacobian)
-        values = torch.linalg.svdvals(jacobian).double().cpu()
-        floor = max(jacobian.shape[-2:]) * torch.finfo(x.dtype).eps
-        error = floor * float((values[:, 0] / values[:, -1]).nan_to_num(nan=1.0).max())
-        found.append((_padded(values.log(), jacobian.shape[-2]), error))
-    return found
+def _joined(parts: Sequence[Found], route: str, statistics: str | None, reason: str) -> EmpiricalSpectrum:
+    """Join the groups of one network into one row; the highest floor among them is that of the network."""
+    floors = [part.log_floor for part in parts if part.log_floor is not None]
+    notes = list(dict.fromkeys(part.note for part in parts if part.note))
+    said = [notes[0] + (f" (the first of {len(notes)} such)" if len(notes) > 1 else "")] if notes else []
+    return EmpiricalSpectrum(
+        by_network=np.concatenate([part.values for part in parts])[None],
+        relative_error=max(part.relative_error for part in parts),
+        method=route,
+        batch_stats=statistics,
+        log_floor=np.array([max(floors)]) if floors else None,
+        cdf_error=max(part.cdf_error for part in parts),
+        reason="; ".join([reason, *said]),
+    )
 
 
-def _padded(values: Float[Tensor, "groups k"], outputs: int) -> np.ndarray:
-    """Append the exact zeros of outputs beyond the inputs."""
-    return np.pad(values.numpy(), ((0, 0), (0, outputs - values.shape[1])), constant_values=-np.inf)
-
-
-def _parts(x: Tensor, coupled: bool, budget: int) -> Iterator[Tensor]:
-    """Cut the batch so that the factors of one part stay within the budget; coupled samples stay together."""
-    each = 8 * x.element_size() * x[0].numel() ** 2
-    return iter([x] if coupled else torch.split(x, max(1, budget // each)))
-
-
-def _steps(layers: list[nn.Module], budget: int) -> list[list[TangentMap]]:
-    """Group the layers: one with a weight matrix, and what follows until the next."""
-    steps: list[list[TangentMap]] = []
-    for layer in layers:
-        if not steps or any(parameter.ndim > 1 for parameter in layer.parameters()):
-            steps.append([])
-        steps[-1].append(partial(_push_layer, layer, budget))
-    return steps
-
-
-def _push_layer(
-    layer: nn.Module, memory_budget: int, point: Tensor, u: Float[Tensor, "groups m r"]
-) -> tuple[Tensor, Float[Tensor, "groups k r"]]:
-    """Apply a layer to a point, and its differential there to the columns of u."""
-    tangents = u.movedim(-1, 0).reshape(-1, *point.shape)
-    pushed = push_tangents(layer, point, tangents, memory_budget=memory_budget)
-    return layer(point), pushed.reshape(tangents.shape[0], u.shape[0], -1).movedim(0, -1)
+def _parts(x: Tensor, coupled: bool, examples: int) -> Iterator[Tensor]:
+    """Cut the batch into parts of so many examples; coupled ones stay together."""
+    return iter([x] if coupled else torch.split(x, examples))

@@ -1,0 +1,132 @@
+"""The Jacobian of a network as an operator: blocks of tangents forward, blocks of cotangents back, layer by layer.
+
+What a route needs that never assembles the Jacobian; and what can be read off the layers about its rank.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+
+import torch
+from jaxtyping import Int
+from torch import Tensor, nn
+from torch.func import jvp
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from rmtbn import _checks
+from rmtbn.linalg.operator import Operator, composition
+from rmtbn.measure import batch_statistics, network
+from rmtbn.measure.cotangents import pull_cotangents
+from rmtbn.measure.tangents import push_tangents
+
+_CHUNK = 2**28  # bytes of tangents in flight in layers without a rule of their own
+
+
+@contextmanager
+def jacobian_operator(
+    module: nn.Module, x: Tensor, *, batch_stats: str | None = None, memory_budget: int = _CHUNK
+) -> Iterator[Operator]:
+    """Give the Jacobian of the batch map x -> module(x) as an operator, valid while the context lasts.
+
+    Parameters
+    ----------
+    module
+        The network, left as it is found; any `nn.Module`, a `Sequential` layer by layer.
+    x
+        Inputs (B, ...features). The operator takes rows of B·n numbers and gives rows of B·m.
+    batch_stats
+        "batch" or "running" statistics in batch normalisation; None follows the module's mode.
+    memory_budget
+        Bytes that the tangents in flight of one layer may take.
+
+    Raises
+    ------
+    InvalidArgumentError
+        As `rmtbn.measure.jacobian.spectrum`.
+    """
+    network.check_input(module, x)
+    with batch_statistics.fixed(module, batch_statistics.resolve(module, batch_stats)):
+        network.check_output(module, x)
+        yield layered([layer for _, layer in network.layers(module)], x, memory_budget=memory_budget)
+
+
+def layered(layers: Sequence[nn.Module], x: Tensor, *, memory_budget: int = _CHUNK) -> Operator:
+    """Return the differential at x of layers applied one after the other, inside `batch_statistics.fixed`.
+
+    Raises
+    ------
+    InvalidArgumentError
+        If there is no layer.
+    """
+    budget = _checks.integer("memory_budget", memory_budget, at_least=1)
+    operators = []
+    for layer in layers:
+        image = layer(x)
+        operators.append(_differential(layer, x, image, budget))
+        x = image
+    return composition(operators)
+
+
+def _differential(layer: nn.Module, point: Tensor, image: Tensor, budget: int) -> Operator:
+    return Operator(
+        inputs=point.numel(),
+        outputs=image.numel(),
+        apply=partial(_push, layer, point, budget),
+        apply_transpose=partial(_pull, layer, point, image.shape, budget),
+        dtype=point.dtype,
+        device=point.device,
+    )
+
+
+def _push(layer: nn.Module, point: Tensor, budget: int, rows: Tensor) -> Tensor:
+    pushed = push_tangents(layer, point, rows.reshape(-1, *point.shape), memory_budget=budget)
+    return pushed.reshape(len(rows), -1)
+
+
+def _pull(layer: nn.Module, point: Tensor, shape: torch.Size, budget: int, rows: Tensor) -> Tensor:
+    pulled = pull_cotangents(layer, point, rows.reshape(-1, *shape), memory_budget=budget)
+    return pulled.reshape(len(rows), -1)
+
+
+def rank_bounds(layers: Sequence[nn.Module], x: Tensor, *, coupled: bool) -> Int[Tensor, " groups"]:
+    """Bound the rank of the Jacobian by the layer of lowest rank: values beyond are exactly 0, whatever rounding says.
+
+    Counted are the numbers between layers, units with slope 0 (dead ReLUs, saturated hard tanhs) and, under batch
+    statistics, the mean over the batch that each channel loses.
+
+    Parameters
+    ----------
+    layers
+        One after the other, inside `batch_statistics.fixed`.
+    x
+        Inputs (B, ...features).
+    coupled
+        Whether the examples form one group; or each its own.
+
+    Returns
+    -------
+    Tensor
+        Upper bounds, shape (1,) if `coupled`, (B,) if not.
+    """
+    groups = 1 if coupled else x.shape[0]
+    bound = torch.full((groups,), x.numel() // groups)
+    for layer in layers:
+        image = layer(x)
+        live = torch.full((groups,), image.numel() // groups)
+        if isinstance(layer, _BatchNorm) and layer.training:
+            live -= image.shape[1]
+        elif image.shape == x.shape and not list(layer.parameters()) and not list(layer.buffers()):
+            slopes = _slopes(layer, x)
+            live = live if slopes is None else slopes.reshape(groups, -1).count_nonzero(dim=1).cpu()
+        bound, x = torch.minimum(bound, live), image
+    return bound
+
+
+def _slopes(layer: nn.Module, x: Tensor) -> Tensor | None:
+    """Return the diagonal of the differential of an elementwise layer; None for another.
+
+    It is elementwise if J v = (J 1) v for a vector v in general position.
+    """
+    draws = torch.rand(x.shape, dtype=x.dtype, generator=torch.Generator().manual_seed(0)).to(x.device) + 0.5
+    ones, moved = (jvp(layer, (x,), (tangent,))[1] for tangent in (torch.ones_like(x), draws))
+    return ones if bool(torch.allclose(moved, ones * draws)) else None

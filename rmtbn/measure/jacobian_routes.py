@@ -1,0 +1,175 @@
+"""The routes to the singular values of a Jacobian: by products, by a dense SVD, and without ever assembling it.
+
+Each takes layers and inputs inside `batch_statistics.fixed` and returns what it found, what it could not tell, and how
+wrong it may be.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from types import MappingProxyType
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from rmtbn import rng
+from rmtbn.linalg import dense, lanczos, slq
+from rmtbn.linalg import product as products
+from rmtbn.linalg.push_forward import TangentMap, push_forward
+from rmtbn.measure.jacobian_operator import layered, rank_bounds
+from rmtbn.measure.tangents import push_tangents
+
+_PRECISION = 1e-6  # asked of each value by the route "lanczos", relative to the value; eps sets a limit
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """Log singular values of some groups in one row, and what is known of them.
+
+    Parameters
+    ----------
+    values
+        Shape (groups · outputs,), -inf for exact zeros; what is at or below `log_floor` is not to be trusted.
+    relative_error
+        Of the values that are known.
+    log_floor
+        Log σ up to which values are censored; None where every value is known.
+    cdf_error
+        Standard error of the share of values above a point; 0 where they were computed one by one.
+    note
+        What the user should know, if anything.
+    """
+
+    values: Float[np.ndarray, " all"]
+    relative_error: float
+    log_floor: float | None = None
+    cdf_error: float = 0.0
+    note: str = ""
+
+
+def by_product(segments: Sequence[Sequence[nn.Module]], x: Tensor, coupled: bool, budget: int) -> list[Found]:
+    """Log singular values after each segment of layers, by re-factorised push-forward."""
+    groups = 1 if coupled else x.shape[0]
+    product = products.identity(x.numel() // groups, batch=(groups,), dtype=x.dtype, device=x.device)
+    found = []
+    for layers in segments:
+        product, x = push_forward(product, x, _steps(layers, budget))
+        result = products.log_singular_values(product)
+        values = _padded(result.values.numpy(), product.u.shape[-2])
+        found.append(Found(values=values.ravel(), relative_error=float(result.relative_error.max())))
+    return found
+
+
+def by_dense_svd(segments: Sequence[Sequence[nn.Module]], x: Tensor, coupled: bool, budget: int) -> list[Found]:
+    """Do the same from the assembled Jacobian; below max(m, n) ε of the largest, values are rounding noise."""
+    groups = 1 if coupled else x.shape[0]
+    n = x.numel() // groups
+    jacobian = torch.eye(n, dtype=x.dtype, device=x.device).expand(groups, n, n)
+    found, first = [], x
+    passed: list[nn.Module] = []
+    for layers in segments:
+        for move in (move for step in _steps(layers, budget) for move in step):
+            x, jacobian = move(x, jacobian)
+        passed += layers
+        found.append(_resolved(jacobian, rank_bounds(passed, first, coupled=coupled)))
+    return found
+
+
+def _resolved(jacobian: Float[Tensor, "groups m n"], bounds: Tensor) -> Found:
+    """Log singular values of an assembled Jacobian: zeros by the rank of the layers, noise below the floor."""
+    values, fell_back = dense.singular_values(jacobian)
+    below = torch.arange(values.shape[1]) >= bounds[:, None]
+    logs = torch.where(below, 0.0, values).log()
+    share = dense.unresolved_below(jacobian)
+    floors = logs[:, 0].amax() + math.log(share)
+    known = logs[logs > floors]
+    error = share * float((logs[:, 0].amax() - known.min()).exp()) if len(known) else 0.0
+    return Found(
+        values=_padded(logs.numpy(), jacobian.shape[-2]).ravel(),
+        relative_error=error,
+        log_floor=float(floors) if bool(logs[:, 0].isfinite().any()) else None,
+        note="the SVD failed where it was and was done by QR iteration on the CPU" if fell_back else "",
+    )
+
+
+def by_quadrature(layers: Sequence[nn.Module], x: Tensor, floor: float, seed: int) -> Found:
+    """Log singular values of one group that stand for its density above the floor, by block Lanczos quadrature."""
+    jacobian = layered(layers, x)
+    wide = jacobian.inputs > jacobian.outputs
+    generator = rng.torch_generator(seed, "jacobian", "probes")
+    law = slq.density(jacobian.transposed if wide else jacobian, floor=floor, generator=generator)
+    if not len(law.log_nodes):
+        return Found(values=np.full(jacobian.outputs, -np.inf), relative_error=0.0)
+    values = _padded(law.log_singular_values()[None], jacobian.outputs)[0]
+    return Found(
+        values=_zeroed(values, layers, x),
+        relative_error=slq.CONVERGED**2,
+        log_floor=law.resolved,
+        cdf_error=float(law.standard_error.max(initial=0.0)),
+        note=f"{law.products} products with J or its transpose, {int(law.converged.sum())} values converged",
+    )
+
+
+def by_lanczos(layers: Sequence[nn.Module], x: Tensor, floor: float, seed: int) -> Found:
+    """Log singular values of one group above the floor, one by one with bounds, by block Lanczos."""
+    jacobian = layered(layers, x)
+    wide = jacobian.inputs > jacobian.outputs
+    generator = rng.torch_generator(seed, "jacobian", "probes")
+    found = lanczos.above(
+        jacobian.transposed if wide else jacobian, floor**0.5, tolerance=_PRECISION, generator=generator
+    )
+    known = found.values.double().cpu()
+    if not len(known):
+        return Found(values=np.full(jacobian.outputs, -np.inf), relative_error=0.0)
+    lowest = float(known[0].log()) + 0.5 * math.log(floor)
+    values = np.full(jacobian.outputs, lowest)
+    values[: len(known)] = known.log().numpy()
+    return Found(
+        values=_zeroed(values, layers, x),
+        relative_error=float((found.bounds.double().cpu() / known).max()),
+        log_floor=lowest,
+        note=f"{found.products} products with J or its transpose",
+    )
+
+
+def _zeroed(values: np.ndarray, layers: Sequence[nn.Module], x: Tensor) -> np.ndarray:
+    """Let the values beyond the rank of the layers be zeros, and no others: those are small in ways not known."""
+    bound = min(int(rank_bounds(layers, x, coupled=True)[0]), len(values))
+    logs = np.maximum(values, np.finfo(np.float64).min)
+    logs[bound:] = -np.inf
+    return logs
+
+
+def _padded(values: Float[np.ndarray, "groups k"], outputs: int) -> Float[np.ndarray, "groups outputs"]:
+    """Append the exact zeros of outputs beyond the inputs."""
+    return np.pad(values, ((0, 0), (0, outputs - values.shape[1])), constant_values=-np.inf)
+
+
+def _steps(layers: Sequence[nn.Module], budget: int) -> list[list[TangentMap]]:
+    """Group the layers: one with a weight matrix, and what follows until the next."""
+    steps: list[list[TangentMap]] = []
+    for layer in layers:
+        if not steps or any(parameter.ndim > 1 for parameter in layer.parameters()):
+            steps.append([])
+        steps[-1].append(partial(_push_layer, layer, budget))
+    return steps
+
+
+def _push_layer(
+    layer: nn.Module, memory_budget: int, point: Tensor, u: Float[Tensor, "groups m r"]
+) -> tuple[Tensor, Float[Tensor, "groups k r"]]:
+    """Apply a layer to a point, and its differential there to the columns of u."""
+    tangents = u.movedim(-1, 0).reshape(-1, *point.shape)
+    pushed = push_tangents(layer, point, tangents, memory_budget=memory_budget)
+    return layer(point), pushed.reshape(tangents.shape[0], u.shape[0], -1).movedim(0, -1)
+
+
+ASSEMBLED: Mapping[str, Callable[[Sequence[Sequence[nn.Module]], Tensor, bool, int], list[Found]]] = MappingProxyType(
+    {"product": by_product, "dense": by_dense_svd}
+)
+KRYLOV: Mapping[str, Callable[[Sequence[nn.Module], Tensor, float, int], Found]] = MappingProxyType(
+    {"slq": by_quadrature, "lanczos": by_lanczos}
+)
