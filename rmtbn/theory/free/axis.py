@@ -18,6 +18,7 @@ Array = NDArray[np.float64]
 Complex = NDArray[np.complex128]
 
 FIRST = 24  # cells of the first grid
+NEXT_TO_END = 1e-4  # part of the interval: its first and last point; beyond them the cubic goes on
 ROUNDS = 12  # halvings of a cell at most
 GOOD = 1e-5  # miss of the guess half-way, relative to the change over the cell: two steps then reach rounding
 MOST_MISS = 0.05  # of the cell's change: a solution farther from the guess is not taken
@@ -60,10 +61,10 @@ def axis(curve: SpectralCurve, *, chart: Chart, anchors: Points, reach: float) -
     ConvergenceError
         If a path does not arrive.
     """
-    eta = reach * (np.arange(FIRST) + 0.5) / FIRST
+    eta = reach * np.concatenate([[NEXT_TO_END], np.arange(1, FIRST) / FIRST, [1 - NEXT_TO_END]])
     points = follow(curve, chart.place(eta), chart=chart, anchors=anchors)
     rate, pull = _slopes(curve, points, chart.slope(eta.astype(np.complex128)))
-    low = np.arange(FIRST - 1)  # the cell from the i-th point to the next is open
+    low = np.arange(FIRST)  # the cell from the i-th point to the next is open
     for _ in range(ROUNDS):
         middle = (eta[low] + eta[low + 1]) / 2
         guess_u, guess_v, change = _hermite(eta, (points.u, points.v), (rate, pull), middle)

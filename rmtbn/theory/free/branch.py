@@ -26,7 +26,7 @@ MAX_STEPS = 400
 MAX_ITERATIONS = 12
 ROUNDING = 2e-15  # size of a step of Newton's method, relative, that ends it
 STILL = 1e-12  # ... or that does when it no longer shrinks
-QUADRATIC = 1e-3  # ratio of two steps below which the next would be its square
+NEARBY, QUADRATIC = 1e-3, 1e-3  # a step after which, and the ratio to the next at which, convergence is quadratic
 
 
 class ConvergenceError(ArithmeticError):
@@ -96,12 +96,15 @@ class Solution:
             slope[left], pull[:, left] = curve.total_slope(residual)
             shift = residual.mismatch / residual.mismatch_slope
             du = (w[left] - residual.log_z + curve.counts @ shift) / slope[left]
-            u[left], v[:, left] = u[left] + du, v[:, left] + pull[:, left] * du - shift
-            last, size[left] = size[left], np.abs(du) / _scale(u[left], w[left], slope[left])
+            dv = pull[:, left] * du - shift
+            u[left], v[:, left] = u[left] + du, v[:, left] + dv
+            scale = _scale(u[left], w[left], slope[left])
+            scale_v = np.maximum(1 + np.abs(v[:, left]), np.abs(pull[:, left]) * scale)
+            last, size[left] = size[left], np.max([np.abs(du) / scale, *(np.abs(dv) / scale_v)], axis=0)
             # quadratic convergence: a step is κ times the square of the last, and so is the error that it leaves;
             # the error of this iterate is at most of the order of the square of the last step
             ratio = size[left] / last
-            is_quadratic = np.isfinite(last) & (ratio < QUADRATIC) & (size[left] * ratio**2 < ROUNDING)
+            is_quadratic = (last < NEARBY) & (ratio < QUADRATIC) & (size[left] * ratio**2 < ROUNDING)
             converged[left] = (size[left] < ROUNDING) | ((size[left] < STILL) & (ratio > 0.5)) | is_quadratic
             left = left[~converged[left] & np.isfinite(size[left])]
             if left.size == 0:

@@ -17,7 +17,7 @@ InChart = Callable[[Array], tuple[Array, Array, Array]]
 
 NODES, WEIGHTS = np.polynomial.legendre.leggauss(8)  # a cubic errs by 1e-5 on a cell, so these by about 1e-20
 AGREES = 1e-12  # of a cell's sum with the change of F
-ROUNDING = 1e-14  # of ln λ, relative, times the density: what F can be wrong by next to a singularity
+ROUNDING = 4e-15  # of ln λ, relative; times the density it is what F can be wrong by
 STILL = 1e-13  # of a cell's sum with that of its halves, where F has no more digits
 HALVINGS, MOST = 45, 2048  # of a cell, and cells at a time
 LEFT = 1e-10  # mass that may be wrong in cells that were halved to the end
@@ -56,9 +56,7 @@ def rule(in_chart: InChart, ends: Array, cdf: Array) -> Rule:
         weights = slope * half * WEIGHTS
         sums = weights.sum(axis=1)
         miss = np.abs(sums - (cdf_low - cdf_high))
-        with np.errstate(divide="ignore", invalid="ignore"):
-            noise = ROUNDING * (1 + np.abs(w).max(axis=1)) * sums / np.abs(w[:, 0] - w[:, -1])
-        right = miss <= np.fmax(AGREES, noise)
+        right = miss <= AGREES + _noise(slope, w, high - low, is_end=(low == ends[0]) | (high == ends[-1]))
         if halving:  # neighbours in the list are halves of one cell
             both = np.repeat(sums.reshape(-1, 2).sum(axis=1), 2)
             right |= np.abs(both - np.repeat(whole, 2)) <= STILL
@@ -79,3 +77,11 @@ def rule(in_chart: InChart, ends: Array, cdf: Array) -> Rule:
             np.stack([cdf_middle, cdf_high], axis=1).ravel(),
         )
     raise ConvergenceError(f"the density does not add up to its mass next to η = {low[:5]}")
+
+
+def _noise(slope: Array, w: Array, length: Array, *, is_end: NDArray[np.bool_]) -> Array:
+    """Estimate what the rounding of ln λ does to F on a cell; next to a singular edge F grows as a square root."""
+    with np.errstate(divide="ignore"):
+        shift = ROUNDING * (1 + np.abs(w).max(axis=1)) / np.abs(w[:, 0] - w[:, -1])
+    outer = np.minimum(slope[:, 0], slope[:, -1])
+    return np.asarray(length * np.where(is_end, outer * np.sqrt(shift), slope.max(axis=1) * shift))
