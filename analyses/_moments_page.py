@@ -14,6 +14,7 @@ from rmtbn.report.number import number, with_error
 from rmtbn.report.page import Block, Claim, Figure, Page, Section, Table
 from rmtbn.result import DepthProfile
 
+from ._formulae import formula_blocks
 from ._moments_records import QUANTITIES, Kind, Moments, deviations
 
 NAMES = {"relu": "ReLU", "gelu": "GELU", "selu": "SELU", "hard_tanh": "hard-tanh", "none": "", "batch": ", batch norm"}
@@ -34,6 +35,7 @@ def page(moments: Moments, *, manifest: dict[str, str]) -> Page:
             Section(title="Profiles", blocks=tuple(_profile_blocks(moments))),
             Section(title="Deviation against width", blocks=tuple(_width_blocks(moments))),
             Section(title="Claims", blocks=claims),
+            Section(title="Maps", blocks=tuple(formula_blocks(_activations(moments)))),
         ),
         manifest=manifest,
     )
@@ -63,6 +65,10 @@ def title(kind: Kind) -> str:
     block = "residual " if kind.block == "residual" else ""
     sigmas = f"σ_w² = {number(kind.sigma_w2)}, σ_b² = {number(kind.sigma_b2) if kind.sigma_b2 else '0'}"
     return f"{block}{name}{NAMES[kind.norm]}, {sigmas}"
+
+
+def _activations(moments: Moments) -> list[str]:
+    return list(dict.fromkeys(kind.activation for kind in moments.kinds if kind.norm == "none"))
 
 
 def _groups(moments: Moments) -> list[tuple[str, list[Kind]]]:

@@ -19,6 +19,7 @@ from rmtbn.report.number import number, with_error
 from rmtbn.report.page import Block, Claim, Figure, Page, Section, Table
 from rmtbn.theory import mean_field
 
+from ._formulae import formula_blocks
 from ._phase_records import LINE, TRAINING_BIAS, Phase, Rate
 
 WEIGHTS, BIASES = np.linspace(0.2, 4.0, 26), np.linspace(0.0, 0.4, 11)  # σ_w², σ_b² of the theory maps
@@ -58,6 +59,7 @@ def page(phase: Phase, *, manifest: dict[str, str]) -> Page:
             Section(title="The plane of σ_w² and σ_b²", blocks=tuple(_plane_blocks(phase))),
             Section(title="How fast correlations settle", blocks=tuple(_rate_blocks(phase, rates))),
             Section(title="What can be trained", blocks=tuple(_training_blocks(phase))),
+            Section(title="Maps", blocks=tuple(formula_blocks((phase.activation,)))),
             Section(title="Claims", blocks=(_rate_claim(rates, width=phase.width), _training_claim(phase))),
         ),
         manifest=manifest,

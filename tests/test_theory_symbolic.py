@@ -1,5 +1,7 @@
 """What sympy derives from φ, against the numerical code, quadrature and the printed closed forms."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import sympy as sp
@@ -7,7 +9,8 @@ import sympy as sp
 from rmtbn._checks import InvalidArgumentError
 from rmtbn.activations import ACTIVATIONS
 from rmtbn.theory import gauss_hermite, symbolic
-from rmtbn.theory.length import dphi_second_moment, phi_second_moment
+from rmtbn.theory.correlation import correlation_map, correlation_slope
+from rmtbn.theory.length import chi1, dphi_second_moment, length_map, phi_second_moment
 from rmtbn.theory.pair_moments import dphi_product, phi_difference
 
 LENGTHS = np.array([1e-3, 0.2, 1.0, 3.0, 40.0])
@@ -41,14 +44,31 @@ def test_derived_moments_are_the_numerical_ones(name):
 
 @pytest.mark.parametrize("name", PAIRS)
 def test_derived_pair_moments_are_the_numerical_ones(name):
-    """E φ(h₁)φ(h₂) = E φ² - E(φ₁ - φ₂)²/2 and E φ′φ′, lambdified, against the library."""
-    found = symbolic.derive(name)
-    product = phi_second_moment(Q, name) - phi_difference(Q, 1 - C, name)
-    scale = phi_second_moment(Q, name)
+    """E φ(h₁)φ(h₂) = E φ² - E(φ₁ - φ₂)²/2 and E φ′φ′, lambdified, against the library and against quadrature."""
+    found, scale = symbolic.derive(name), phi_second_moment(Q, name)
     values = symbolic.numerical(found.pair_moment, "q", "c")(Q, C)
-    np.testing.assert_allclose(values / scale, product / scale, rtol=0, atol=1e-13)
     slopes = symbolic.numerical(found.slope_product, "q", "c")(Q, C)
-    np.testing.assert_allclose(slopes, dphi_product(Q, 1 - C, name), rtol=0, atol=1e-13)
+    for record in (ACTIVATIONS[name], replace(ACTIVATIONS[name], name="by quadrature", slopes=None)):
+        product = scale - phi_difference(Q, 1 - C, record)
+        np.testing.assert_allclose(values / scale, product / scale, rtol=0, atol=1e-13)
+        np.testing.assert_allclose(slopes, dphi_product(Q, 1 - C, record), rtol=0, atol=1e-13)
+
+
+@pytest.mark.parametrize("name", SINGLE)
+def test_maps_are_those_of_the_mean_field(name):
+    """What is written in LaTeX, evaluated: q′, χ₁, q′c′ and χ at one point of the plane."""
+    at, found = {"q": 1.3, "c": 0.4, "sigma_w": 1.2, "sigma_b": 0.3}, symbolic.maps(name)
+    after = float(length_map(1.3, name, sigma_w=1.2, sigma_b=0.3))
+    sigmas = {"q": 1.3, "sigma_w": 1.2}
+    expected = {
+        "length_map": after,
+        "chi1": float(chi1(1.3, name, sigma_w=1.2)),
+        "correlation_map": after * float(correlation_map(0.4, name, **sigmas, sigma_b=0.3)),
+        "chi": float(correlation_slope(0.4, name, **sigmas, sigma_b=0.3)) * after / 1.3,
+    }
+    for key in found.keys() - {"phi"}:
+        value = symbolic.numerical(found[key], *at)(*at.values())
+        assert float(value) == pytest.approx(expected[key], rel=1e-12)
 
 
 @pytest.mark.parametrize("name", PAIRS)
@@ -76,6 +96,8 @@ def test_latex_names_the_maps_that_are_known():
     assert set(symbolic.latex("tanh")) == {"phi"}
     assert set(symbolic.latex("hard_tanh")) == {"phi", "length_map", "chi1"}
     relu = symbolic.latex("relu")
+    assert set(symbolic.maps("relu")) == set(relu)
+    assert symbolic.latex("hard_tanh")["phi"].endswith(r"x\ \mathrm{otherwise}")  # in one line, not as cases
     assert set(relu) == {"phi", "length_map", "chi1", "correlation_map", "chi"}
     assert relu["length_map"] == r"q' = \frac{q \sigma_{w}^{2}}{2} + \sigma_{b}^{2}"
     assert "1.0507009" not in symbolic.latex("selu")["phi"]  # long constants are rounded for reading

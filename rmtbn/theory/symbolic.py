@@ -8,10 +8,12 @@ there is no closed form (tanh, SiLU) the field is None.
 import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import numpy as np
 import sympy as sp
 from numpy.typing import NDArray
+from sympy.printing.latex import LatexPrinter
 
 from rmtbn.activations import Activation
 from rmtbn.activations import activation as find_activation
@@ -97,27 +99,48 @@ def numerical(expression: sp.Expr, *names: str) -> Callable[..., Array]:
     )
 
 
+def maps(activation: str | Activation) -> Mapping[str, sp.Expr]:
+    """Write φ and its maps in x, q, c, σ_w and σ_b, each where it is known.
+
+    Returns
+    -------
+    dict
+        "phi": φ(x). "length_map": q′. "chi1": χ₁. "correlation_map": q′c′, the next covariance. "chi": χ at c.
+
+    Examples
+    --------
+    >>> maps("relu")["length_map"]
+    q*sigma_w**2/2 + sigma_b**2
+    """
+    found, weight, bias = derive(activation), SIGMA_W**2, SIGMA_B**2
+    after = {
+        "length_map": (found.second_moment, bias),
+        "chi1": (found.slope_second_moment, sp.S.Zero),
+        "correlation_map": (found.pair_moment, bias),
+        "chi": (found.slope_product, sp.S.Zero),
+    }
+    known = {name: weight * moment + added for name, (moment, added) in after.items() if moment is not None}
+    return {"phi": found.phi, **known}
+
+
 def latex(activation: str | Activation) -> Mapping[str, str]:
-    """Write φ and its maps in LaTeX: "phi", "length_map", "chi1", "correlation_map", "chi", each where it is known."""
-    found = derive(activation)
-    weight, bias = SIGMA_W**2, SIGMA_B**2
-    maps = {
-        "phi": (r"\varphi(x)", found.phi, None),
-        "length_map": ("q'", found.second_moment, lambda m: weight * m + bias),
-        "chi1": (r"\chi_1", found.slope_second_moment, lambda m: weight * m),
-        "correlation_map": ("q'c'", found.pair_moment, lambda m: weight * m + bias),
-        "chi": (r"\chi", found.slope_product, lambda m: weight * m),
-    }
-    return {
-        name: f"{left} = {_latex(right if wrap is None else wrap(right))}"
-        for name, (left, right, wrap) in maps.items()
-        if right is not None
-    }
+    """Write φ and its `maps` in LaTeX, as equations; constants of many digits are rounded for reading."""
+    return {name: f"{LEFT_SIDES[name]} = {_latex(right)}" for name, right in maps(activation).items()}
+
+
+class _Printer(LatexPrinter):  # type: ignore[misc]
+    """LaTeX in one line: "a if x > 0, b otherwise" for cases, so that matplotlib can draw it too."""
+
+    def _print_Piecewise(self, expr: sp.Expr) -> str:  # noqa: N802 - sympy's name
+        return r",\ ".join(f"{self._print(part)}{self._condition(region)}" for part, region in expr.args)
+
+    def _condition(self, region: sp.Basic) -> str:
+        return r"\ \mathrm{otherwise}" if region == sp.true else rf"\ \mathrm{{if}}\ {self._print(region)}"
 
 
 def _latex(expression: sp.Expr) -> str:
     short = expression.xreplace({number: sp.Float(number, 6) for number in expression.atoms(sp.Float)})
-    return str(sp.latex(short))
+    return str(_Printer({"inv_trig_style": "full"}).doprint(short))
 
 
 def _pairs(phi: sp.Expr, record: Activation) -> tuple[sp.Expr, sp.Expr] | tuple[None, None]:
@@ -188,3 +211,8 @@ def _tidy(expression: sp.Expr) -> sp.Expr:
 
 def _is_root(power: sp.Pow) -> bool:
     return bool(power.exp.is_Rational and not power.exp.is_Integer)
+
+
+LEFT_SIDES: Mapping[str, str] = MappingProxyType(
+    {"phi": r"\varphi(x)", "length_map": "q'", "chi1": r"\chi_1", "correlation_map": "q'c'", "chi": r"\chi"}
+)
