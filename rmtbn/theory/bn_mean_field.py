@@ -15,18 +15,32 @@ slopes). Derivation: docs/derivations/batch_norm_mean_field.md.
 Where it holds: linear φ needs B² ≪ 4N, beyond which there is no constant rate; ReLU is within 0.5 % at B = N … 2N.
 At B = 3 the rate diverges: E 1/σ² is infinite. At B = 2 every feature is ±1, and no gradient passes but for ε. For B
 <= 5 the one-layer estimate of λ_G from a network has infinite variance. The first and the last layer differ.
+
+The batch Jacobian, B·N × B·N, has a law too: `batch_jacobian_law`, with its zeros and the share of its per-sample
+blocks (docs/derivations/batch_norm_jacobian.md).
 """
 
 from rmtbn import _checks
 from rmtbn.activations import Activation
 from rmtbn.activations import activation as find_activation
-from rmtbn.theory.batch_norm import uncentred
+from rmtbn.theory.batch_norm import jacobian_law, shares, uncentred
 from rmtbn.theory.batch_norm.affine import affine
 from rmtbn.theory.batch_norm.fixed_point import FixedPoint, is_infinite, normalised
 from rmtbn.theory.batch_norm.independent import independent
+from rmtbn.theory.batch_norm.jacobian_law import BatchJacobianLaw
+from rmtbn.theory.batch_norm.layer_law import layer_law
 from rmtbn.theory.batch_norm.stabilised import stabilised
 
-__all__ = ["FixedPoint", "fixed_point", "from_quadrature", "uncentred_fixed_point"]
+__all__ = [
+    "BatchJacobianLaw",
+    "FixedPoint",
+    "batch_jacobian_law",
+    "block_share",
+    "fixed_point",
+    "from_quadrature",
+    "uncentred_fixed_point",
+    "zero_share",
+]
 
 LEAST_BATCH = "an integer >= 4 (at 3 the rate diverges, at 2 no gradient passes) or infinity"
 
@@ -125,3 +139,98 @@ def uncentred_fixed_point(activation: str | Activation, *, batch_size: int) -> u
     1.25
     """
     return uncentred.uncentred(find_activation(activation), _checks.integer("batch_size", batch_size, at_least=3))
+
+
+def batch_jacobian_law(
+    activation: str | Activation,
+    *,
+    batch_size: float,
+    depth: int,
+    weights: str = "gaussian",
+    gamma: float = 1.0,
+    beta: float = 0.0,
+) -> BatchJacobianLaw:
+    """Compute the law of λ, the squared singular values of d(G x^L)/dx⁰ on 1^⊥, of dimension n = B - 1 per unit.
+
+    The whole matrix has further zeros: see `zero_share`. For N → ∞ at fixed B; at B = N the KS distance of a network is
+    some 0.06. The input has spread s = q*(1 - c*) over the batch, as have all later layers; an input of spread s₀
+    multiplies λ by s/s₀.
+
+    Parameters
+    ----------
+    activation
+        Name or record of φ.
+    batch_size
+        B, an integer >= 4. Moments of order (B - 1)/2 and above are infinite.
+    depth
+        Number L of layers, 1 to 10,000.
+    weights
+        "gaussian" (any independent entries of variance 1/N) or "orthogonal" (Haar).
+    gamma, beta
+        Scale (not 0) and shift of batch normalisation.
+
+    Returns
+    -------
+    BatchJacobianLaw
+        For φ other than linear the law of one layer comes from a fixed sample; `accuracy` says how good it is.
+
+    Raises
+    ------
+    InvalidArgumentError
+        If an argument is out of its range.
+
+    Examples
+    --------
+    >>> law = batch_jacobian_law("linear", batch_size=8, depth=3)
+    >>> round(law.atoms[0][1] * 7, 9), round(law.moment(1), 9), round(law.moment(2) / law.moment(1) ** 2, 9)
+    (1.0, 1.728, 6.833333333)
+    """
+    phi = affine(find_activation(activation), gamma=gamma, beta=beta)
+    depth = _checks.integer("depth", depth, at_least=1, at_most=10_000)
+    weights = _checks.one_of("weights", weights, jacobian_law.WEIGHTS)
+    layer = layer_law(phi, batch_size=whole_batch(batch_size))
+    return jacobian_law.batch_jacobian_law(layer, activation=phi.name, depth=depth, weights=weights)
+
+
+def block_share(activation: str | Activation, *, batch_size: int, depth: int) -> float:
+    """Compute the share of ‖J‖_F² of the batch Jacobian in its per-sample diagonal blocks.
+
+    It is 1/B + (x₁ - 1/B)(λ_L/λ_G)^{L-1}, x₁ = E[φ′²P_ii²]/E[φ′²P_ii]: in a deep network the blocks miss (B-1)/B of it.
+    For linear φ 1/B + (1 - 2/B) ρ^L, ρ = (n²-2)/((n+2)(n-1)), n = B - 1.
+
+    Parameters
+    ----------
+    activation
+        Name or record of φ.
+    batch_size
+        B >= 4.
+    depth
+        Number of layers L, >= 1.
+    """
+    depth = _checks.integer("depth", depth, at_least=1)
+    return shares.block_share(find_activation(activation), whole_batch(batch_size), depth=depth)
+
+
+def zero_share(activation: str | Activation, *, batch_size: int, eps: float = 0.0) -> float:
+    """Compute the share of zeros of the whole batch Jacobian, B·N × B·N, at any depth.
+
+    Linear: 2/B as ε → 0; ReLU: ½ + P₁/B, P₁ the probability that exactly one of the B values of a feature is negative.
+    At ε > 0 the direction of scale is no zero: one layer passes it with the singular value ε/(v + ε)^{3/2}, v the
+    variance of the feature (1e-5 at v = 1 and torch's ε). Then linear has 1/B and ReLU ½.
+
+    Parameters
+    ----------
+    activation
+        Name or record of φ.
+    batch_size
+        B >= 4.
+    eps
+        ε >= 0; only whether it is 0 matters.
+
+    Examples
+    --------
+    >>> zero_share("linear", batch_size=8), zero_share("linear", batch_size=8, eps=1e-5)
+    (0.25, 0.125)
+    """
+    eps = _checks.real("eps", eps, at_least=0.0)
+    return shares.zero_share(find_activation(activation), whole_batch(batch_size), eps=eps)
