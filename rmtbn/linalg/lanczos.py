@@ -79,7 +79,17 @@ def bidiagonalisations(operator: Operator, start: Float[Tensor, "k inputs"]) -> 
 
 
 def orthonormal_rows(count: int, dimension: int, *, like: Operator, generator: torch.Generator) -> Tensor:
-    """Draw a block of orthonormal rows, uniformly (Haar); on the CPU, so that no draw depends on the device."""
+    """Draw a block of orthonormal rows, uniformly (Haar).
+
+    Parameters
+    ----------
+    count, dimension
+        Shape of the block.
+    like
+        Says dtype and device.
+    generator
+        On the CPU, so that no draw depends on the device.
+    """
     draws = torch.randn(dimension, count, dtype=like.dtype, generator=generator).to(like.device)
     q, r = torch.linalg.qr(draws)
     return (q * r.diagonal().sign()).mT.contiguous()
@@ -213,7 +223,7 @@ def above(
 
 
 def copied(values: Float[Tensor, " k"], width: int) -> Bool[Tensor, " k"]:
-    """Say which values are among `width` or more equal ones (to half the digits): a block of that width sees no more."""
+    """Say which values are among `width` or more equal ones (to half the digits): such a block sees no more copies."""
     gaps = (values[:, None] - values[None, :]).abs() <= torch.finfo(values.dtype).eps ** 0.5 * values[:, None]
     return gaps.sum(dim=1) >= width
 

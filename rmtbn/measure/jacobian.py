@@ -160,11 +160,11 @@ def _spectra(
         if chosen.route in ASSEMBLED:
             part = max(1, int(min(memory, _PART) // chosen.prices[chosen.route].memory))
             measure, budget = ASSEMBLED[chosen.route], max(1, min(memory, _PART) // 4)
-            chunks = [measure(segments, inputs, coupled, budget) for inputs in _parts(x, coupled, part)]
+            chunks = [measure(segments, inputs, coupled=coupled, budget=budget) for inputs in _parts(x, coupled, part)]
         else:
             measure_one = KRYLOV[chosen.route]
             depth = planner.FLOOR if floor is None else floor
-            chunks = [[measure_one(layers, one, depth, seed)] for one in _parts(x, coupled, 1)]
+            chunks = [[measure_one(layers, one, floor=depth, seed=seed)] for one in _parts(x, coupled, 1)]
     return [_joined([chunk[i] for chunk in chunks], chosen.route, statistics, chosen.reason) for i in range(len(stops))]
 
 

@@ -50,8 +50,20 @@ class Found:
     note: str = ""
 
 
-def by_product(segments: Sequence[Sequence[nn.Module]], x: Tensor, coupled: bool, budget: int) -> list[Found]:
-    """Log singular values after each segment of layers, by re-factorised push-forward."""
+def by_product(segments: Sequence[Sequence[nn.Module]], x: Tensor, *, coupled: bool, budget: int) -> list[Found]:
+    """Find log singular values after each segment of layers, by re-factorised push-forward.
+
+    Parameters
+    ----------
+    segments
+        Layers in the order of the forward pass, cut where a spectrum is wanted.
+    x
+        Inputs (B, ...features).
+    coupled
+        Whether the examples form one group, or each its own.
+    budget
+        Bytes that the tangents in flight may take.
+    """
     groups = 1 if coupled else x.shape[0]
     product = products.identity(x.numel() // groups, batch=(groups,), dtype=x.dtype, device=x.device)
     found = []
@@ -63,8 +75,14 @@ def by_product(segments: Sequence[Sequence[nn.Module]], x: Tensor, coupled: bool
     return found
 
 
-def by_dense_svd(segments: Sequence[Sequence[nn.Module]], x: Tensor, coupled: bool, budget: int) -> list[Found]:
-    """Do the same from the assembled Jacobian; below max(m, n) ε of the largest, values are rounding noise."""
+def by_dense_svd(segments: Sequence[Sequence[nn.Module]], x: Tensor, *, coupled: bool, budget: int) -> list[Found]:
+    """Find them from the assembled Jacobian; below max(m, n) ε of the largest, values are rounding noise.
+
+    Parameters
+    ----------
+    segments, x, coupled, budget
+        As in `by_product`.
+    """
     groups = 1 if coupled else x.shape[0]
     n = x.numel() // groups
     jacobian = torch.eye(n, dtype=x.dtype, device=x.device).expand(groups, n, n)
@@ -95,8 +113,18 @@ def _resolved(jacobian: Float[Tensor, "groups m n"], bounds: Tensor) -> Found:
     )
 
 
-def by_quadrature(layers: Sequence[nn.Module], x: Tensor, floor: float, seed: int) -> Found:
-    """Log singular values of one group that stand for its density above the floor, by block Lanczos quadrature."""
+def by_quadrature(layers: Sequence[nn.Module], x: Tensor, *, floor: float, seed: int) -> Found:
+    """Find values that stand for the density of one group above the floor, by block Lanczos quadrature.
+
+    Parameters
+    ----------
+    layers, x
+        Of one group.
+    floor
+        λ over the largest.
+    seed
+        Of the probes.
+    """
     jacobian = layered(layers, x)
     wide = jacobian.inputs > jacobian.outputs
     generator = rng.torch_generator(seed, "jacobian", "probes")
@@ -113,8 +141,14 @@ def by_quadrature(layers: Sequence[nn.Module], x: Tensor, floor: float, seed: in
     )
 
 
-def by_lanczos(layers: Sequence[nn.Module], x: Tensor, floor: float, seed: int) -> Found:
-    """Log singular values of one group above the floor, one by one with bounds, by block Lanczos."""
+def by_lanczos(layers: Sequence[nn.Module], x: Tensor, *, floor: float, seed: int) -> Found:
+    """Find the log singular values of one group above the floor, one by one with bounds, by block Lanczos.
+
+    Parameters
+    ----------
+    layers, x, floor, seed
+        As in `by_quadrature`.
+    """
     jacobian = layered(layers, x)
     wide = jacobian.inputs > jacobian.outputs
     generator = rng.torch_generator(seed, "jacobian", "probes")
@@ -167,9 +201,5 @@ def _push_layer(
     return layer(point), pushed.reshape(tangents.shape[0], u.shape[0], -1).movedim(0, -1)
 
 
-ASSEMBLED: Mapping[str, Callable[[Sequence[Sequence[nn.Module]], Tensor, bool, int], list[Found]]] = MappingProxyType(
-    {"product": by_product, "dense": by_dense_svd}
-)
-KRYLOV: Mapping[str, Callable[[Sequence[nn.Module], Tensor, float, int], Found]] = MappingProxyType(
-    {"slq": by_quadrature, "lanczos": by_lanczos}
-)
+ASSEMBLED: Mapping[str, Callable[..., list[Found]]] = MappingProxyType({"product": by_product, "dense": by_dense_svd})
+KRYLOV: Mapping[str, Callable[..., Found]] = MappingProxyType({"slq": by_quadrature, "lanczos": by_lanczos})
