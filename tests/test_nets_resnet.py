@@ -7,7 +7,7 @@ from torch import nn
 from rmtbn import rng
 from rmtbn._checks import InvalidArgumentError
 from rmtbn.inits import initialise
-from rmtbn.nets.resnet import Residual, residual_mlp
+from rmtbn.nets.resnet import Residual, fixup, residual_mlp
 
 
 def names(module):
@@ -42,6 +42,21 @@ def test_skipinit_starts_as_the_identity_and_learns():
     assert all(block.alpha.grad is not None and block.alpha.grad != 0 for block in net)
     assert "alpha" in dict(net[0].named_parameters())
     assert "alpha" not in dict(Residual(nn.Identity()).named_parameters())
+
+
+def test_fixup_scales_all_matrices_but_the_last():
+    """L = 4, m = 3: the first two by 4^{-1/4}, the last is 0, so the network is the identity; m = 1 is refused."""
+    net = residual_mlp(depth=4, width=6, branch_layers=3).double()
+    initialise(net, "he_normal", generator=rng.torch_generator(1, "net"))
+    before = net[1].branch.linear_2.weight.clone()
+    assert fixup(net) is net
+    torch.testing.assert_close(net[1].branch.linear_2.weight, before * 4**-0.25)
+    assert not net[3].branch.linear_3.weight.any()
+    x = torch.randn(2, 6, dtype=torch.float64, generator=rng.torch_generator(2, "x"))
+    assert torch.equal(net(x), x)
+    for other in (residual_mlp(depth=1, width=2), nn.Sequential(nn.Linear(2, 2))):
+        with pytest.raises(InvalidArgumentError, match="`net` must be a residual network of two or more"):
+            fixup(other)
 
 
 @pytest.mark.parametrize(

@@ -4,10 +4,16 @@ import math
 
 import numpy as np
 import pytest
+import torch
 
 from rmtbn import rng
 from rmtbn._checks import InvalidArgumentError
 from rmtbn.activations import ACTIVATIONS
+from rmtbn.data.pairs import correlated_pairs
+from rmtbn.inits import initialise
+from rmtbn.measure.ensemble_gradients import ensemble_log_gradients
+from rmtbn.measure.ensemble_moments import ensemble_moments
+from rmtbn.nets.resnet import fixup, residual_mlp
 from rmtbn.theory import bn_mean_field
 from rmtbn.theory.correlation import decorrelation_map
 from rmtbn.theory.length import chi1, length_map
@@ -125,6 +131,83 @@ def test_batch_normalised_networks_drawn_at_width_agree():
         back = (g @ w.T) * (u > 0)
         g = g + (back - back.mean(0) - u * np.mean(u * back, axis=0)) / spread
         assert math.log(np.sum(g * g) / end) == pytest.approx(found.log_gradient[block - 1], abs=0.12)
+
+
+def measured(count=6, *, batch=8, c=0.5, prepare=lambda net: net, **options):
+    """Mean ln q^l, 1 - c^l and ln‖g_l‖² of real networks (the last against the end), with their standard errors."""
+    modules, width = [], options["width"]
+    for seed in range(count):
+        net = residual_mlp(**options).double()
+        generator = rng.torch_generator(seed, "residual", options["depth"])
+        modules.append(prepare(initialise(net, "gaussian", generator=generator, activation="relu", sigma_w=2**0.5)))
+    generator = rng.torch_generator(7, "pairs")
+    x = correlated_pairs(pairs=batch // 2, features=width, correlation=c, generator=generator)
+    v = torch.randn(x.shape, dtype=torch.float64, generator=generator)
+    found = ensemble_moments(modules, x)
+    gradient = np.array(list(ensemble_log_gradients(modules, x, lambda y: (y * v).sum()).values())).T
+    columns = (found.log_second_moment, found.decorrelation.mean(axis=2), gradient - gradient[:, -1:])
+    return [(column.mean(axis=0), column.std(axis=0) / count**0.5) for column in columns]
+
+
+DEPTH = 10
+SCALED = {  # scheme: (weight matrices in a branch, α, what is done to the drawn network, growth of ln q per block)
+    "none": (1, 1.0, lambda net: net, math.log(2)),
+    "depth": (1, DEPTH**-0.5, lambda net: net, math.log1p(1 / DEPTH)),
+    "skipinit": (1, 0.0, lambda net: net, 0.0),
+    "fixup": (2, 1.0, fixup, 0.0),
+}
+
+
+@pytest.mark.parametrize("scheme", SCALED)
+def test_schemes_measured_are_schemes_predicted(scheme):
+    """ln q, 1 - c and ln‖g‖² of real networks at every block: (1 + α²)^l within 4 standard errors and 5 l/N."""
+    layers, alpha, prepare, growth = SCALED[scheme]
+    options = {"depth": DEPTH, "width": 200, "branch_layers": layers, "alpha": alpha}
+    found = measured(prepare=prepare, **options)
+    scale = block_scale(scheme, depth=DEPTH)
+    theory = residual_moments("relu", depth=DEPTH, sigma_w=2**0.5, alpha=scale, branch_layers=layers, c0=0.5)
+    np.testing.assert_allclose(theory.log_q, growth * np.arange(DEPTH + 1), atol=1e-10)
+    blocks = np.arange(1, DEPTH + 1)
+    for (mean, se), predicted, way in zip(
+        found,
+        (theory.log_q[1:], theory.decorrelation[1:], theory.log_gradient[1:]),
+        (blocks, blocks, blocks[::-1]),
+        strict=True,
+    ):
+        assert (np.abs(mean - predicted) < 4 * se + scale**2 * 5 * way / 200 + 1e-6).all()  # α is a float32 constant
+
+
+def test_fixups_factor_is_that_of_a_bounded_network():
+    """All matrices but the last scaled, the last at He's scale: a branch has variance 1/L, so q^l = (1 + 1/L)^l."""
+
+    def all_but_zero(net):
+        last = [block.branch.linear_3.weight.clone() for block in net]
+        for block, weight in zip(fixup(net), last, strict=True):
+            block.branch.linear_3.weight.data.copy_(weight)
+        return net
+
+    (log_q, se), _, _ = measured(prepare=all_but_zero, depth=DEPTH, width=200, branch_layers=3)
+    alpha = fixup_factor(depth=DEPTH, branch_layers=3) ** 2
+    theory = residual_moments("relu", depth=DEPTH, sigma_w=2**0.5, alpha=alpha, branch_layers=3)
+    assert theory.log_q[-1] == pytest.approx(DEPTH * math.log1p(1 / DEPTH), rel=1e-12)
+    assert (np.abs(log_q - theory.log_q[1:]) < 4 * se + 0.02).all()
+
+
+@pytest.mark.parametrize("layers", [1, 2])
+def test_batch_normalised_networks_measured_are_those_predicted(layers):
+    """Real networks, B = 16: q^l = l + 1, spread over the batch, and gradients of (L/l)^{λ_G^m}, not of another m."""
+    batch, depth = 16, 12
+    options = {"depth": depth, "width": 256, "norm": "batch", "branch_layers": layers}
+    (log_q, _), (d, _), (gradient, se) = measured(batch=batch, c=0.0, **options)
+    theory = [
+        batch_norm_residual_moments("relu", depth=depth, batch_size=batch, sigma_w=2**0.5, branch_layers=m)
+        for m in (layers, 3 - layers)
+    ]
+    np.testing.assert_allclose(log_q, np.log(2.0 + np.arange(depth)), atol=0.1)
+    np.testing.assert_allclose(d, theory[0].decorrelation[1:], atol=0.05)
+    allowed = 4 * se + 0.15
+    assert (np.abs(gradient - theory[0].log_gradient[1:]) < allowed).all()
+    assert abs(gradient - theory[1].log_gradient[1:])[0] > allowed[0]
 
 
 def test_scales_and_factors():

@@ -108,6 +108,40 @@ def residual_mlp(
     return nn.Sequential(layers)
 
 
+@torch.no_grad()
+def fixup(net: nn.Sequential) -> nn.Sequential:
+    """Scale the branches as Fixup does, in place and after drawing (Zhang et al. 2019, arXiv:1901.09321, section 3).
+
+    With L blocks of m weight matrices each, the last matrix of a branch is set to 0 and the others are multiplied by
+    L^{-1/(2m-2)}; so the network starts as the identity, and a step of SGD changes it by an amount free of L.
+
+    Parameters
+    ----------
+    net
+        As `residual_mlp` builds it, of two or more weight matrices in a branch, drawn at He's scale.
+
+    Returns
+    -------
+    nn.Sequential
+        The same network.
+
+    Raises
+    ------
+    InvalidArgumentError
+        If there is no block, or a branch of one weight matrix.
+    """
+    branches = [block.branch for block in net if isinstance(block, Residual)]
+    matrices = [[part for part in branch.modules() if isinstance(part, nn.Linear)] for branch in branches]
+    fewest = min((len(found) for found in matrices), default=0)
+    if fewest < 2:
+        raise _checks.fail("net", "a residual network of two or more weight matrices in a branch", fewest)
+    for found in matrices:
+        for layer in found[:-1]:
+            layer.weight *= len(matrices) ** (-1 / (2 * len(found) - 2))
+        found[-1].weight.zero_()
+    return net
+
+
 def _branch(width: int, activation: str, *, norm: str, weights: int, linear_first: bool) -> nn.Sequential:
     layers: OrderedDict[str, nn.Module] = OrderedDict()
     for layer in range(1, weights + 1):
