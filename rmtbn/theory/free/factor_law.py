@@ -92,19 +92,32 @@ class FactorLaw(abc.ABC):
         """
         y, negative = log_t.real, log_t.imag < -np.pi / 2
         low, high = self._bracket(y, negative, below=below)
+        end = np.where(negative | ((y > 0) != below), np.nan, self.span[0] if below else self.span[1])
         angle = 1j * np.where(negative, np.pi, 0.0)
-        v = (low + high) / 2 if guess is None else np.clip(guess.real, low, high)
+        v = self._first_guess(low, high, end) if guess is None else np.clip(guess.real, low, high)
+        left = np.arange(v.size)
         for _ in range(_ITERATIONS):
-            value, slope = self.log_ratio(v + angle)
-            beyond = ~negative & (value.imag < -np.pi / 2)  # at the far end of a gap t has passed 0 or ∞
-            larger = np.where(beyond, not below, value.real > y)
-            low, high = np.where(larger, v, low), np.where(larger, high, v)
-            newton = v - (value.real - y) / slope.real
-            inside = (newton > low) & (newton < high) & ~beyond
-            last, v = v, np.where(inside, newton, (low + high) / 2)
-            if np.all(np.abs(v - last) <= 1e-15 * (1 + np.abs(v))):
+            here, goal = v[left], y[left]
+            value, slope = self.log_ratio(here + angle[left])
+            beyond = ~negative[left] & (value.imag < -np.pi / 2)  # at the far end of a gap t has passed 0 or ∞
+            larger = np.where(beyond, not below, value.real > goal)
+            low[left], high[left] = np.where(larger, here, low[left]), np.where(larger, high[left], here)
+            newton = _newton(here, value.real, slope.real, goal=goal, end=end[left])
+            inside = (newton > low[left]) & (newton < high[left]) & ~beyond
+            still = ~beyond & (np.abs(newton - here) <= 1e-15 * (1 + np.abs(here)))
+            v[left] = np.where(still, here, np.where(inside, newton, (low[left] + high[left]) / 2))
+            left = left[~still & (high[left] - low[left] > 1e-15 * (1 + np.abs(here)))]
+            if left.size == 0:
                 break
         return np.asarray(v + angle)
+
+    def _first_guess(self, low: Array, high: Array, end: Array) -> Array:
+        """Half-way; next to an end of the law half-way in the logarithm of the distance from it."""
+        middle = (low + high) / 2
+        with np.errstate(invalid="ignore"):
+            apart = np.sqrt(np.maximum(np.abs(low - end), 1e-8) * np.maximum(np.abs(high - end), 1e-8))
+        guess = end + np.where(high > end, apart, -apart)
+        return np.where((guess > low) & (guess < high), guess, middle)
 
     def _bracket(self, y: Array, negative: NDArray[np.bool_], *, below: bool) -> tuple[Array, Array]:
         (bottom, top), inner = self.span, self.inner
@@ -116,6 +129,14 @@ class FactorLaw(abc.ABC):
         gap = ~negative & (y > 0)
         low = np.where(gap, inner[1], np.where(negative, low, np.maximum(low, top)))
         return low, np.where(gap, top, high)
+
+
+@np.errstate(all="ignore")  # what is not finite is refused
+def _newton(v: Array, value: Array, slope: Array, *, goal: Array, end: Array) -> Array:
+    """Step towards ln t = goal; outside the law in ln |v - end| and ln |ln t|, of which one is linear in the other."""
+    plain = v - (value - goal) / slope
+    step = np.log(value / goal) * value / (slope * (v - end))
+    return np.where(np.isnan(step), plain, end + (v - end) * np.exp(-np.clip(step, -20.0, 20.0)))
 
 
 def kernel(x: Array, weights: Array, angle: Array) -> tuple[Complex, Complex, Complex]:
