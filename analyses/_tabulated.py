@@ -127,9 +127,10 @@ def tabulated(law: SpectralMeasure) -> SpectralMeasure:
 
 def _reach(law: SpectralMeasure, low: float, high: float) -> float:
     """Find the s beyond which there is no mass to speak of."""
-    distances = 3.0 ** np.arange(-4, 11)
-    deep = distances[law.cdf_log(high - distances) < TAIL]
-    return float(np.sqrt(min(deep[0] if deep.size else distances[-1], (high - low) * (1 - 1e-9))))
+    distance, farthest = 3.0**-4, min(3.0**10, (high - low) * (1 - 1e-9))
+    while distance < farthest and law.cdf_log(high - distance) >= TAIL:
+        distance *= 3
+    return float(np.sqrt(min(distance, farthest)))
 
 
 def _evaluate(law: SpectralMeasure, high: float, s: Array) -> tuple[Array, Array]:
