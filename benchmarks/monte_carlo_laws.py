@@ -34,7 +34,7 @@ from rmtbn.sweep.store import FolderStore
 
 DEPTHS = (1, 4, 16)
 SIGMA_B: Mapping[str, float] = MappingProxyType(
-    {"linear": 0.0, "relu": 0.0, "hard_tanh": 0.05**0.5, "tanh": 0.05**0.5, "gelu": 0.3**0.5}
+    {"linear": 0.0, "relu": 0.0, "hard_tanh": 0.05**0.5, "tanh": 0.05**0.5, "erf": 0.05**0.5}
 )
 KINDS = tuple(Kind(activation=a, weights=w, sigma_b=b) for a, b in SIGMA_B.items() for w in ("gaussian", "orthogonal"))
 CHUNK = 16  # networks of a cell at small widths
@@ -48,16 +48,18 @@ def main() -> None:
     parser.add_argument("--width", type=int, default=1000)
     parser.add_argument("--networks", type=int, default=20)
     parser.add_argument("--widths", type=int, nargs="*", default=[16, 32, 64, 128])
+    parser.add_argument("--activations", nargs="*", default=list(SIGMA_B), choices=list(SIGMA_B))
     asked = parser.parse_args()
+    chosen = [kind for kind in KINDS if kind.activation in asked.activations]
     torch.set_num_threads(1)
     store = FolderStore(asked.out)
     print(
         f"{asked.networks} networks of width {asked.width}; KS to the law, to L + 1, to the other weights", flush=True
     )
-    for kind in KINDS:
+    for kind in chosen:
         full(kind, store, width=asked.width, networks=asked.networks)
     print(f"\nRates: KS over 4 N networks at N = {asked.widths}", flush=True)
-    for kind in KINDS if len(asked.widths) > 1 else ():
+    for kind in chosen if len(asked.widths) > 1 else ():
         rates(kind, store, asked.widths)
 
 
