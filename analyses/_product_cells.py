@@ -15,6 +15,7 @@ from rmtbn.data.weights import check_chain, choose_weights, read_weights
 from rmtbn.linalg import product as products
 from rmtbn.linalg.push_forward import push_forward
 from rmtbn.sweep.grid import Study
+from rmtbn.theory import convolution
 
 SCHEMES = {"gaussian": "lecun_normal", "uniform": "torch_default", "orthogonal": "orthogonal"}
 SEPARATOR = ","  # of the patterns of names, and of the widths
@@ -30,32 +31,40 @@ def drawn(*, seed: int, widths: str, law: str, sigma_w: float, device: str, dtyp
         inits.initialise(linear, SCHEMES[law], generator=generator, activation="linear")
         own = inits.weight_law(SCHEMES[law], "linear", fan_in=inputs, fan_out=outputs).sigma_w
         factors[f"factor {layer}"] = linear.weight.detach() * (sigma_w / own)
-    return _measured(factors, whole=True, device=device, dtype=dtype)
+    return _measured(factors, image=0, whole=True, device=device, dtype=dtype)
 
 
 def read(
-    *, seed: int, file: str, digest: str, tensors: str, order: str, transpose: bool, whole: bool, device: str,
-    dtype: str,
+    *, seed: int, file: str, digest: str, tensors: str, order: str, transpose: bool, image: int, whole: bool,
+    device: str, dtype: str,
 ) -> dict[str, pd.DataFrame]:  # fmt: skip
     """Measure the weights of a file and, if `whole`, their product; `digest` and `seed` only tell the cells apart."""
     del seed, digest
-    chosen = weights(file, tensors=tensors, order=order, transpose=transpose)
-    return _measured(chosen, whole=whole, device=device, dtype=dtype)
+    chosen = weights(file, tensors=tensors, order=order, transpose=transpose, image=image)
+    return _measured(chosen, image=image, whole=whole, device=device, dtype=dtype)
 
 
 DRAWN = Study(name="product", version=1, compute=drawn)
 READ = Study(name="product of weights", version=1, compute=read)
 
 
-def weights(file: str, *, tensors: str, order: str, transpose: bool) -> dict[str, Tensor]:
-    """Read and choose the weights of a file, in float64, as (outputs, inputs)."""
+def weights(file: str, *, tensors: str, order: str, transpose: bool, image: int) -> dict[str, Tensor]:
+    """Read and choose the weights of a file, in float64, as (outputs, inputs, taps of a convolution).
+
+    Kernels are refused without the side of the images that they act on (`image` = 0).
+    """
     patterns = tensors.split(SEPARATOR) if tensors else ()
     found = choose_weights(read_weights(file), patterns=patterns, order=order)
     for name, tensor in found.items():
-        if tensor.ndim > 2:
-            rule = "weight matrices; choose them by --tensors (the kernels of convolutions are not measured here)"
+        if tensor.ndim > 2 and not image:
+            rule = "weight matrices (choose them by --tensors), or give --image and --layers for the convolutions"
             raise _checks.fail("tensors", rule, f"{name} of shape {tuple(tensor.shape)}")
-    return {name: (tensor.T if transpose else tensor).double() for name, tensor in found.items()}
+    return {name: (_transposed(tensor) if transpose else tensor).double() for name, tensor in found.items()}
+
+
+def _transposed(tensor: Tensor) -> Tensor:
+    """(taps, inputs, outputs) → (outputs, inputs, taps): JAX's order to torch's."""
+    return tensor.movedim((-1, -2), (0, 1))
 
 
 def digest(file: str) -> str:
@@ -64,7 +73,9 @@ def digest(file: str) -> str:
         return hashlib.file_digest(content, "sha256").hexdigest()
 
 
-def _measured(factors: Mapping[str, Tensor], *, whole: bool, device: str, dtype: str) -> dict[str, pd.DataFrame]:
+def _measured(
+    factors: Mapping[str, Tensor], *, image: int, whole: bool, device: str, dtype: str
+) -> dict[str, pd.DataFrame]:
     """Tabulate "layers", one row per factor, and "product", one row."""
     layers = pd.DataFrame(
         {
@@ -72,7 +83,9 @@ def _measured(factors: Mapping[str, Tensor], *, whole: bool, device: str, dtype:
             "name": list(factors),
             "outputs": [factor.shape[0] for factor in factors.values()],
             "inputs": [factor.shape[1] for factor in factors.values()],
-            "log_singular_values": [_log_singular_values(factor.to(device)) for factor in factors.values()],
+            "size": [" × ".join(str(n) for n in factor.shape) for factor in factors.values()],
+            "positions": [image ** (factor.ndim - 2) for factor in factors.values()],
+            "log_singular_values": [_log_singular_values(f.to(device), image=image) for f in factors.values()],
         }
     )
     if not whole:
@@ -86,10 +99,17 @@ def _measured(factors: Mapping[str, Tensor], *, whole: bool, device: str, dtype:
     return {"layers": layers, "product": product}
 
 
-def _log_singular_values(matrix: Tensor) -> list[float]:
-    """All log singular values of one matrix, descending; what rounding cannot tell from 0 counts as 0."""
-    values = torch.linalg.svdvals(matrix.double())
-    floor = max(matrix.shape) * torch.finfo(torch.float64).eps * values[0]
+def _log_singular_values(factor: Tensor, *, image: int) -> list[float]:
+    """All log singular values of one factor, descending; what rounding cannot tell from 0 counts as 0.
+
+    A kernel is that of a circular convolution of stride 1 on images of side `image`.
+    """
+    if factor.ndim > 2:
+        found = convolution.singular_values(factor.cpu().numpy(), image=(image,) * (factor.ndim - 2))
+        values = torch.from_numpy(found).flatten().sort(descending=True).values
+    else:
+        values = torch.linalg.svdvals(factor.double())
+    floor = max(factor.shape[:2]) * torch.finfo(torch.float64).eps * values[0]
     return torch.where(values > floor, values, torch.zeros_like(values)).log().tolist()
 
 

@@ -17,6 +17,7 @@ from rmtbn.report.page import Block, Claim, Figure, Page, Section, Table
 from ._product_records import EDGE_LIMIT, Layer, Products
 
 QUANTILES = np.array([0.01, 0.25, 0.5, 0.75, 0.99])
+POINTS = 200  # of the figure of one factor
 ROWS = 40  # of the table of factors; further ones are passed over evenly
 ROUNDING = 1e-9  # distances below are written 0
 FEWEST = 8  # singular values that a factor needs to be told from a random matrix
@@ -161,10 +162,16 @@ def _layer_blocks(products: Products) -> Iterator[Block]:
         + "; lines are the edges of Marchenko and Pastur's law at the fitted σ_w².",
         alt="Singular values against the place of the factor, with the edges of the law of random matrices.",
     )
+    if any(layer.positions > 1 for layer in products.layers):
+        yield (
+            "Kernels are taken as circular convolutions of stride 1 on images of the given side: their singular values "
+            "are those of outputs × inputs matrices, one for each frequency (Sedghi, Gupta & Long 2019, "
+            "arXiv:1805.10408)."
+        )
     far = max(products.layers, key=lambda layer: max(layer.ks / layer.ks_limit, layer.excess / EDGE_LIMIT))
     yield Figure(
         draw=partial(_draw_layer, far),
-        caption=f"The factor that is farthest from a random matrix, {far.name} ({far.outputs} × {far.inputs}): its "
+        caption=f"The factor that is farthest from a random matrix, {far.name} ({far.size}): its "
         "singular values by rank, the largest first. The line is where Marchenko and Pastur's law at the fitted σ_w² "
         "expects them; points above its left end are directions that no random matrix has.",
         alt="Singular values of one factor against their rank, with the quantiles of the law of a random matrix.",
@@ -191,7 +198,7 @@ def _sizes(layer: Layer) -> tuple[str, ...]:
     largest, smallest = layer.log_sigma("largest"), layer.log_sigma("smallest")
     return (
         layer.name,
-        f"{layer.outputs} × {layer.inputs}",
+        layer.size,
         number(math.exp(largest.value)),
         number(math.exp(smallest.value)),
         number(layer.frobenius),
@@ -220,10 +227,15 @@ def _draw_product(products: Products, canvas: Canvas) -> None:
 
 
 def _draw_layer(layer: Layer, canvas: Canvas) -> None:
-    ax, count = canvas.subplots(), min(layer.outputs, layer.inputs)
-    sigma, rank = np.exp(layer.spectrum.by_network[:, :count]), np.arange(1, count + 1)
-    expected = np.exp(layer.law.log_ppf(1 - (rank - 0.5) / layer.outputs) / 2)
-    se = sigma.std(axis=0, ddof=1) / len(sigma) ** 0.5 if len(sigma) > 1 else np.full(count, np.inf)
+    ax, count = canvas.subplots(), layer.count
+    rank = (
+        np.unique(np.geomspace(1, count, min(POINTS, count)).round().astype(int))
+        if count > POINTS
+        else np.arange(1, count + 1)
+    )
+    sigma = np.exp(layer.spectrum.by_network[:, rank - 1])
+    expected = np.exp(layer.law.log_ppf(1 - (rank - 0.5) / (layer.outputs * layer.positions)) / 2)
+    se = sigma.std(axis=0, ddof=1) / len(sigma) ** 0.5 if len(sigma) > 1 else np.full(rank.size, np.inf)
     points(rank, sigma.mean(axis=0), se=se, label="measured", line=(rank, expected), ax=ax)
     ax.set(xlabel="rank k", ylabel="singular value σ_k")
     ax.set_ylim(bottom=0)

@@ -37,10 +37,12 @@ class Layer:
 
     Parameters
     ----------
-    name, outputs, inputs
-        Of the matrix.
+    name, size, outputs, inputs
+        Of the matrix; channels of a convolution.
+    positions
+        Of the images of a convolution; 1 for a matrix.
     spectrum
-        Singular values, one row per product, `outputs` of them each.
+        Singular values, one row per product, `outputs` × `positions` of them each.
     sigma_w2
         Fitted σ_w² = ‖W‖²/outputs, the mean of λ, over the products.
     ks
@@ -55,8 +57,10 @@ class Layer:
     """
 
     name: str
+    size: str
     outputs: int
     inputs: int
+    positions: int
     spectrum: EmpiricalSpectrum
     sigma_w2: float
     ks: float
@@ -72,19 +76,24 @@ class Layer:
 
     @property
     def frobenius(self) -> float:
-        """‖W‖ over the products (root of the mean square)."""
+        """‖W‖, of a kernel too, over the products (root of the mean square)."""
         return math.sqrt(self.sigma_w2 * self.outputs)
 
     def log_sigma(self, name: str) -> Scalar:
         """Average the "largest" or the "smallest" ln σ over the products; the zeros of a tall matrix do not count."""
-        place = {"largest": 0, "smallest": min(self.outputs, self.inputs) - 1}[name]
+        place = {"largest": 0, "smallest": self.count - 1}[name]
         with np.errstate(invalid="ignore"):  # the smallest may be 0
             return Scalar.over_networks(self.spectrum.by_network[:, place], symbol="ln σ", label=name)
 
     @property
+    def count(self) -> int:
+        """Number of singular values but for the zeros that the shape enforces."""
+        return min(self.outputs, self.inputs) * self.positions
+
+    @property
     def kind(self) -> str:
         """Return "orthogonal", "random" (a matrix of independent entries passes), or "neither"."""
-        values = self.spectrum.by_network[:, : min(self.outputs, self.inputs)]
+        values = self.spectrum.by_network[:, : self.count]
         if np.isfinite(values).all() and values.max() - values.min() < SPREAD and values.shape[1] > 1:
             return "orthogonal"
         return "random" if self.ks <= self.ks_limit and self.excess <= EDGE_LIMIT else "neither"
@@ -186,7 +195,8 @@ def product_law(widths: Sequence[int], *, weights: str, log_sigma: float) -> Spe
 def _layer(rows: pd.DataFrame) -> Layer:
     """Lay one factor of all products against the laws of one random matrix."""
     ((outputs, inputs),) = set(zip(rows.outputs, rows.inputs, strict=True))
-    spectrum = _spectrum(rows, outputs=outputs, error=1e-13, method="dense")
+    positions = int(rows.positions.iloc[0])
+    spectrum = _spectrum(rows, outputs=outputs * positions, error=1e-13, method="dense")
     sigma_w2 = spectrum.moment(1)
     law = MarchenkoPastur(ratio=outputs / inputs, log_scale=math.log(sigma_w2))
     edge = top_lam_law(outputs, inputs)
@@ -196,8 +206,10 @@ def _layer(rows: pd.DataFrame) -> Layer:
     found = compare(law, spectrum)
     return Layer(
         name=str(rows.name.iloc[0]),
+        size=str(rows["size"].iloc[0]),
         outputs=outputs,
         inputs=inputs,
+        positions=positions,
         spectrum=spectrum,
         sigma_w2=sigma_w2,
         ks=found.ks,
@@ -234,7 +246,7 @@ def _layer_numbers(layer: Layer) -> Mapping[str, Any]:
     largest, smallest = layer.log_sigma("largest").value, layer.log_sigma("smallest").value
     return {
         "name": layer.name,
-        "shape": [layer.outputs, layer.inputs],
+        "shape": [int(n) for n in layer.size.split(" × ")],
         "sigma_max": math.exp(largest),
         "sigma_min": math.exp(smallest),
         "frobenius": layer.frobenius,

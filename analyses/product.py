@@ -30,7 +30,7 @@ GRID: Mapping[str, Mapping[str, int]] = MappingProxyType(
     }
 )
 DRAWING = ("depth", "width", "widths", "products", "sigma_w")
-READING = ("tensors", "order", "transpose", "layers")
+READING = ("tensors", "order", "transpose", "image", "layers")
 
 
 def drawn_cells(options: Common, asked: Mapping[str, Any], *, law: str) -> tuple[Cell, ...]:
@@ -46,12 +46,14 @@ def drawn_cells(options: Common, asked: Mapping[str, Any], *, law: str) -> tuple
 
 
 def read_cells(
-    options: Common, files: tuple[str, ...], *, tensors: tuple[str, ...], order: str, transpose: bool, whole: bool
-) -> tuple[Cell, ...]:
+    options: Common, files: tuple[str, ...], *, tensors: tuple[str, ...], order: str, transpose: bool, image: int,
+    whole: bool,
+) -> tuple[Cell, ...]:  # fmt: skip
     """Return one cell per file of weights, having checked what the files hold."""
     if len(set(files)) < len(files):
         raise _checks.fail("file", "different files", ", ".join(files))
-    chosen: dict[str, Any] = {"tensors": _product_cells.SEPARATOR.join(tensors), "order": order, "transpose": transpose}
+    chosen: dict[str, Any] = {"tensors": _product_cells.SEPARATOR.join(tensors), "order": order,
+                              "transpose": transpose, "image": image}  # fmt: skip
     cells: list[Cell] = []
     first: list[tuple[int, ...]] = []
     for file in files:
@@ -96,6 +98,7 @@ LAWS = click.Choice(list(_product_cells.SCHEMES))
 @click.option("--tensors", multiple=True, help="Names to take, with * and ?; repeat for an order.  [default: all]")
 @click.option("--order", type=click.Choice(ORDERS), help="Order of the names of a file.  [default: natural]")
 @click.option("--transpose", is_flag=True, help="The file holds (inputs, outputs) matrices, as JAX does.")
+@click.option("--image", type=SIZE, help="Side of the images that kernels of convolutions act on (with --layers).")
 @click.option("--layers", is_flag=True, help="Measure the matrices alone, without their product.")
 @common
 def command(*, options: Common, files: tuple[str, ...], law: str, **asked: Any) -> None:
@@ -106,6 +109,7 @@ def command(*, options: Common, files: tuple[str, ...], law: str, **asked: Any) 
             "tensors": asked["tensors"],
             "order": asked["order"] or "natural",
             "transpose": asked["transpose"],
+            "image": asked["image"] or 0,
         }
         study, cells = _product_cells.READ, read_cells(options, files, **chosen, whole=not asked["layers"])
     else:

@@ -139,8 +139,8 @@ def test_random_weights_look_random_and_learnt_ones_do_not(tmp_path):
 def layer_of(matrix):
     """The analysis of one matrix."""
     values = torch.linalg.svdvals(matrix).log().tolist()
-    rows = {"name": "w", "outputs": matrix.shape[0], "inputs": matrix.shape[1], "log_singular_values": [values]}
-    return _layer(pd.DataFrame(rows))
+    sizes = {"size": "m × n", "outputs": matrix.shape[0], "inputs": matrix.shape[1], "positions": 1}
+    return _layer(pd.DataFrame({"name": "w", **sizes, "log_singular_values": [values]}))
 
 
 @pytest.mark.parametrize("shape", [(8, 8), (16, 64), (64, 16), (128, 128), (10, 400)])
@@ -162,7 +162,8 @@ def test_other_bulks_are_not_taken_for_random():
 
 def test_zeros_of_a_matrix_of_low_rank_are_zeros():
     """Rank 3: ln σ_min = -∞, which JSON writes as null, and the matrix is not random."""
-    tables = _product_cells._measured({"w": gaussian(20, 3, seed=1) @ gaussian(3, 20, seed=2)}, whole=False, **PLACE)
+    tables = _product_cells._measured({"w": gaussian(20, 3, seed=1) @ gaussian(3, 20, seed=2)}, image=0, whole=False,
+                                      **PLACE)  # fmt: skip
     values = np.array(tables["layers"].log_singular_values[0])
     assert np.isneginf(values[3:]).all()
     assert np.isfinite(values[:3]).all()
@@ -240,9 +241,29 @@ def test_a_changed_file_is_measured_again(tmp_path):
     path, keys = tmp_path / "net.pt", set()
     for spike in (0.0, 6.0, 6.0):
         saved(path, network(spike=spike))
-        (cell,) = product.read_cells(options, (str(path),), tensors=(), order="natural", transpose=False, whole=True)
+        (cell,) = product.read_cells(options, (str(path),), tensors=(), order="natural", transpose=False, image=0,
+                                     whole=True)  # fmt: skip
         keys.add(key(_product_cells.READ.name, _product_cells.READ.version, cell))
     assert len(keys) == 2
+
+
+def test_kernels_of_convolutions_are_measured_on_images_of_a_given_size(tmp_path):
+    """Σ λ = n² ‖K‖² over all frequencies; Gaussian kernels look random, delta-orthogonal ones orthogonal; JAX's too."""
+    generator = torch.Generator().manual_seed(1)
+    kernel = torch.randn(24, 16, 3, 3, generator=generator, dtype=torch.float64) / 12
+    frame = torch.linalg.qr(torch.randn(16, 16, generator=generator, dtype=torch.float64))[0]
+    isometry = torch.zeros(16, 16, 3, 3, dtype=torch.float64)
+    isometry[:, :, 1, 1] = frame
+    path = saved(tmp_path / "conv.pt", {"a": kernel, "b": isometry})
+    first, second = printed("--file", path, "--image", "8", "--layers")["layers"]
+    lam = np.exp(2 * np.array(first["log_singular_values"][0][: 16 * 64]))
+    assert lam.sum() == pytest.approx(64 * float(kernel.square().sum()))
+    assert (first["kind"], second["kind"]) == ("random", "orthogonal")
+    assert first["shape"] == [24, 16, 3, 3]
+    assert first["sigma_w2"] == pytest.approx(float(kernel.square().sum()) / 24)
+    flipped = saved(tmp_path / "jax.pt", {"a": kernel.permute(2, 3, 1, 0).contiguous()})
+    (again,) = printed("--file", flipped, "--image", "8", "--layers", "--transpose")["layers"]
+    assert again["sigma_max"] == pytest.approx(first["sigma_max"])
 
 
 def claims(products):
@@ -293,7 +314,8 @@ WRONG = {
     "not finite": (("--file", "nan.pt"), "NaN or infinity in a"),
     "all zero": (("--file", "zero.pt"), "a is 0"),
     "no chain": (("--file", "apart.pt"), "a with 3 outputs before b with 4 inputs"),
-    "kernel": (("--file", "conv.pt"), "conv of shape (4, 3, 2, 2)"),
+    "kernel": (("--file", "conv.pt"), "--image", "conv of shape (4, 3, 2, 2)"),
+    "kernel in a product": (("--file", "conv.pt", "--image", "8"), "product", "conv of shape (4, 3, 2, 2)"),
     "no such name": (("--file", "apart.pt", "--tensors", "fc*"), "fc*", "'a', 'b'"),
     "other sizes": (("--file", "one.pt", "--file", "two.pt"), "same sizes"),
     "twice the same": (("--file", "one.pt", "--file", "one.pt"), "different files"),
