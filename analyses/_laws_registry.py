@@ -7,8 +7,10 @@ from typing import Any
 
 from rmtbn import _checks
 from rmtbn.result import SpectralMeasure
+from rmtbn.theory.depth_limit import bernoulli_limit, root_limit, smooth_limit
 from rmtbn.theory.fuss_catalan import FussCatalan, Raney
 from rmtbn.theory.marchenko_pastur import MarchenkoPastur
+from rmtbn.theory.residual import residual_law
 
 from ._laws_networks import Kind
 
@@ -30,7 +32,7 @@ class Entry:
     laws
         Options → the laws to draw, by their names in a legend: one, or one per depth.
     kind
-        (Options, width) → the networks that follow it at that width; None where none is known.
+        (Options, width) → the networks that follow it at that width; None for limits and laws without networks.
     """
 
     title: str
@@ -50,6 +52,8 @@ def asked(name: str, given: Options) -> tuple[Entry, Options]:
         If it is unknown, or an option is given that it does not take.
     """
     entry = LAWS[_checks.one_of("law", name, LAWS)]
+    if given.get("widths") and "depth" not in given:
+        given = {**given, "depth": (len(given["widths"]) - 1,)}
     surplus = [option for option in given if option not in entry.defaults]
     if surplus:
         taken = ", ".join(f"--{option.replace('_', '-')}" for option in entry.defaults)
@@ -136,6 +140,38 @@ LAWS: Mapping[str, Entry] = MappingProxyType(
             source="Młotkowski 2010; Penson & Życzkowski 2011, arXiv:1103.3453",
             defaults={"p": 2.5, "r": 1.0},
             laws=_raney,
+            kind=None,
+        ),
+        "residual": Entry(
+            title="Jacobian of a deep residual network",
+            equation="z = ((1 + M)/M)·exp(c(1 + 2M)), M = E λ/(z − λ), c the branches' variances added up",
+            source="Tarnowski et al. 2019, arXiv:1809.08848; Ling, He & Qiu 2019, arXiv:1807.11694",
+            defaults={"c": 1.0},
+            laws=lambda options: {f"c = {options['c']:g}": residual_law(c=options["c"])},
+            kind=None,
+        ),
+        "smooth-limit": Entry(
+            title="Jacobian of an infinitely deep network of smooth activations near isometry",
+            equation="z = ((1 + M)/M)·exp(sM), s = L·Var φ′²/(E φ′²)² kept as L → ∞, orthogonal weights",
+            source="Pennington, Schoenholz & Ganguli 2018, arXiv:1802.09979",
+            defaults={"s": 0.25},
+            laws=lambda options: {f"s = {options['s']:g}": smooth_limit(s=options["s"])},
+            kind=None,
+        ),
+        "bernoulli-limit": Entry(
+            title="Jacobian of an infinitely deep network whose units seldom switch off",
+            equation="z = exp(sv)/v, v = M/(1 + M), s = L(1 − p)/p kept as L → ∞, orthogonal weights",
+            source="Pennington, Schoenholz & Ganguli 2018, arXiv:1802.09979",
+            defaults={"s": 0.25},
+            laws=lambda options: {f"s = {options['s']:g}": bernoulli_limit(s=options["s"])},
+            kind=None,
+        ),
+        "root-limit": Entry(
+            title="λ^(1/L) of an infinitely deep network that keeps a share p of its units",
+            equation="limit of the law of λ^(1/L) as L → ∞ at fixed p",
+            source="docs/derivations/depth_limits.md",
+            defaults={"p": 0.5, "weights": "gaussian"},
+            laws=lambda options: {f"p = {options['p']:g}": root_limit(p=options["p"], weights=options["weights"])},
             kind=None,
         ),
     }

@@ -19,7 +19,7 @@ from rmtbn.result import EmpiricalSpectrum, SpectralMeasure
 from ._laws_registry import Entry, Options
 
 MOMENTS = 8
-QUANTILES = (0.001, 0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99, 0.999)
+QUANTILES = np.array([0.001, 0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99, 0.999])
 TAILS = (0.0, 0.01, 0.1)  # shares of the non-zero part left out at both ends of a condition number
 NONE = "—"
 
@@ -70,7 +70,7 @@ def law_numbers(law: SpectralMeasure) -> dict[str, Any]:
         "atoms": [list(atom) for atom in law.atoms],
         "log_mean": law.log_moment(1),
         "log_variance": log_variance(law),
-        "log_quantiles": dict(zip(map(str, QUANTILES), law.log_ppf(QUANTILES).tolist(), strict=True)),
+        "log_quantiles": dict(zip(map(str, QUANTILES.tolist()), law.log_ppf(QUANTILES).tolist(), strict=True)),
         "log_condition_numbers": {str(tail): law.log_condition_number(tail) for tail in TAILS},
         "accuracy": law.accuracy,
     }
@@ -175,7 +175,7 @@ def _tables(family: Family) -> Iterator[Block]:
     yield Table(
         caption="Quantiles of λ: the share p of all values lies below.",
         columns=("p", *names),
-        rows=tuple((f"{p:g}", *(_power(float(law.log_ppf([p])[0])) for law in laws)) for p in QUANTILES),
+        rows=tuple((f"{p:g}", *(_power(float(law.log_ppf(p))) for law in laws)) for p in QUANTILES),
     )
 
 

@@ -30,10 +30,10 @@ from ._options import Common, common, echo_json, example
 
 CHUNK = 16  # networks of a cell
 
-# σ_b of the smooth and bounded activations: σ_b² = 0.05, in the middle of the range that Schoenholz et al. 2017
-# (arXiv:1611.01232) study, and 0.3 for GELU, above the 0.173 below which its critical fixed point repels.
+# σ_b of the bounded activations: σ_b² = 0.05, in the middle of the range that Schoenholz et al. 2017
+# (arXiv:1611.01232) study.
 SIGMA_B: Mapping[str, float] = MappingProxyType(
-    {"linear": 0.0, "relu": 0.0, "hard_tanh": 0.05**0.5, "tanh": 0.05**0.5, "gelu": 0.3**0.5}
+    {"linear": 0.0, "relu": 0.0, "hard_tanh": 0.05**0.5, "tanh": 0.05**0.5, "erf": 0.05**0.5}
 )
 UNIFORM = ("relu", "tanh")  # also drawn with uniform weights, whose law is that of Gaussian ones
 ACTIVATIONS_OF: Mapping[str, tuple[str, ...]] = MappingProxyType(
@@ -41,13 +41,13 @@ ACTIVATIONS_OF: Mapping[str, tuple[str, ...]] = MappingProxyType(
 )
 WIDTHS = MappingProxyType({"quick": (8, 16), "default": (16, 32, 64, 128), "paper": (125, 250, 500, 1000)})
 DEPTHS = MappingProxyType({"quick": (1, 4), "default": (1, 4, 16), "paper": (1, 4, 16)})
-# Networks for each unit of width: with as many as N their noise, like the bias of the law, falls as 1/N. The width and
-# the networks of the overlay over one law are the second and third number. Quick: seconds; default: minutes.
+# Networks for each unit of width N: their noise then falls as 1/N, like the bias of the law. The width is that of the
+# networks that are laid over one law. Quick: seconds; default: two minutes.
 GRID: Mapping[str, Mapping[str, float]] = MappingProxyType(
     {
-        "quick": {"networks_per_width": 1.0, "width": 32, "networks": 4},
-        "default": {"networks_per_width": 1.0, "width": 256, "networks": 10},
-        "paper": {"networks_per_width": 0.1, "width": 1000, "networks": 20},
+        "quick": {"networks_per_width": 1.0, "width": 32},
+        "default": {"networks_per_width": 0.5, "width": 256},
+        "paper": {"networks_per_width": 0.1, "width": 1000},
     }
 )
 
@@ -100,14 +100,18 @@ SIGMA = click.FloatRange(min=0)
 @click.option("--sigma-b", type=SIGMA, help="Standard deviation of the biases.  [default: 0]")
 @click.option("--q0", type=SIGMA, help="Mean square of the input.  [default: every layer at q*]")
 @click.option("--ratio", type=REAL, help="Rows over columns c of one Gaussian matrix.  [default: 1]")
-@click.option("--p", type=REAL, help="Parameter p of Raney's law.  [default: 2.5]")
-@click.option("--r", type=REAL, help="Parameter r of Raney's law.  [default: 1]")
+@click.option("--p", type=REAL, help="p of raney, or share of units that root-limit keeps.  [default: 2.5, 0.5]")
+@click.option("--r", type=REAL, help="r of raney.  [default: 1]")
+@click.option("--c", type=REAL, help="Variance of all branches of residual.  [default: 1]")
+@click.option("--s", type=REAL, help="Spread of all slopes of smooth-limit, bernoulli-limit.  [default: 0.25]")
 @click.option("--networks", type=click.IntRange(min=0), help="Networks to lay over one law.  [default: none]")
 @click.option("--width", type=click.IntRange(min=1), help="Their width.  [default: by preset, 32, 256, 1000]")
 @common
 def command(*, options: Common, law: str | None, networks: int | None, width: int | None, **given: Any) -> None:
     """Plot laws of singular values, and lay networks over them."""
     given = {name: value for name, value in given.items() if value is not None}
+    if "depth" in given:
+        given["depth"] = tuple(sorted(set(given["depth"])))
     if law is None:
         _refuse({**given, "networks": networks, "width": width})
         _study(options)
@@ -158,7 +162,7 @@ def _single(options: Common, law: str, given: Mapping[str, Any], *, networks: in
 def _overlay_cells(entry: Entry, complete: Options, options: Common, *, networks: int, width: int) -> tuple[Cell, ...]:
     """Return one cell per network of the overlay."""
     if entry.kind is None:
-        raise _checks.fail("networks", "left out for this law, which no network is known to follow", networks)
+        raise _checks.fail("networks", "left out for this law, over which no networks are laid", networks)
     kind = entry.kind(complete, width)
     shared = kind.parameters(width=width, depths=depths(complete), device=options.device, dtype=options.dtype)
     return tuple(Cell(parameters={**shared, "networks": 1}, seed=options.seed + i) for i in range(networks))

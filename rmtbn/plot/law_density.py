@@ -80,7 +80,7 @@ def _curve(law: SpectralMeasure, *, decades: bool) -> tuple[np.ndarray, np.ndarr
     low, high = law.log_bulk
     if not np.isfinite(low):
         zero = sum(mass for lam, mass in law.atoms if lam == 0)
-        low = float(law.log_ppf([zero + _TAIL * (1 - zero)])[0])
+        low = float(law.log_ppf(zero + _TAIL * (1 - zero)))
     shape = (1 - np.cos(np.linspace(0, np.pi, _POINTS))) / 2  # dense at both edges
     x = low + (high - low) * shape
     with np.errstate(over="ignore", under="ignore"):
