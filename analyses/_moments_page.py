@@ -62,7 +62,7 @@ def numbers(moments: Moments) -> dict[str, Any]:
 def title(kind: Kind) -> str:
     """Name a kind of network."""
     name = NAMES.get(kind.activation, kind.activation)
-    block = "residual " if kind.block == "residual" else ""
+    block = {"plain": "", "residual": "residual ", "scaled": "scaled residual "}[kind.block]
     sigmas = f"σ_w² = {number(kind.sigma_w2)}, σ_b² = {number(kind.sigma_b2) if kind.sigma_b2 else '0'}"
     return f"{block}{name}{NAMES[kind.norm]}, {sigmas}"
 
@@ -86,7 +86,7 @@ def _profile_blocks(moments: Moments) -> Iterator[Block]:
         "Points are means over networks with one standard error, lines the recursions of infinite width with nothing "
         "fitted. Inputs have mean square 1 and correlation "
         f"{number(moments.start['none'])} (0 with batch normalisation); gradients are those of a random linear "
-        "function of the output, against the last layer."
+        "function of the output, against the last layer. Scaled residual networks have branches times 1/√L."
     )
     groups = _groups(moments)
     for column, (symbol, label, _) in QUANTITIES.items():

@@ -1,9 +1,11 @@
 """The records of `rmtbn moments`, by kind of network, and what the recursions say of each."""
 
+import functools
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
+from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,8 +13,13 @@ from numpy.typing import NDArray
 from rmtbn.result import DepthProfile
 from rmtbn.sweep.run import Records
 from rmtbn.theory import bn_mean_field
-from rmtbn.theory.propagation import propagation
-from rmtbn.theory.residual_moments import ResidualMoments, batch_norm_residual_moments, residual_moments
+from rmtbn.theory.propagation import Propagation, propagation
+from rmtbn.theory.residual_moments import (
+    ResidualMoments,
+    batch_norm_residual_moments,
+    block_scale,
+    residual_moments,
+)
 from rmtbn.theory.width_expansion import WidthExpansion, width_expansion
 
 Array = NDArray[np.float64]
@@ -22,11 +29,12 @@ QUANTITIES = {  # column: symbol, label, whether it is a logarithm
     "correlation": ("c", "correlation of two inputs", False),
     "log_gradient": ("‖g‖²", "squared gradient norm", True),
 }
+SCHEMES = MappingProxyType({"residual": "none", "scaled": "depth"})  # of the scale of branches, by block
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Kind:
-    """A kind of network: block (plain, residual), activation, norm, σ_w² and σ_b²."""
+    """A kind of network: block (plain, residual, scaled), activation, norm, σ_w² and σ_b²."""
 
     block: str
     activation: str
@@ -89,14 +97,14 @@ class Moments:
     def prediction(self, kind: Kind, column: str) -> DepthProfile:
         """Return the recursion's quantity at infinite width."""
         symbol, label, is_log = QUANTITIES[column]
-        values = (_residual if kind.block == "residual" else _plain)(kind, column, self)
+        values = (_plain if kind.block == "plain" else _residual)(kind, column, self)
         depth = np.arange(1.0, len(values) + 1)
         zeros = np.zeros(len(values))
         return DepthProfile(depth=depth, value=values, se=zeros, symbol=symbol, label=label, is_log=is_log)
 
     def expansion(self, kind: Kind, *, width: int) -> WidthExpansion:
         """Return the first order in 1/width of the lengths of a plain network without norm."""
-        return width_expansion(kind.activation, widths=(width,) * (self.depth + 1), **kind.sigmas())
+        return _expanded(kind, depth=self.depth, width=width)
 
     @cached_property
     def plain_kinds(self) -> tuple[Kind, ...]:
@@ -113,10 +121,21 @@ class Moments:
 def _plain(kind: Kind, column: str, moments: Moments) -> Array:
     if kind.norm == "batch":
         return _batch_normalised(kind, column, moments)
-    found = propagation(moments.start["none"], kind.activation, q0=1.0, depth=moments.depth, **kind.sigmas())
+    found = _propagated(kind, depth=moments.depth, c0=moments.start["none"])
     if column == "log_gradient":
         return _from_the_end(np.log(found.chi1[:-1]))
     return found.log_q if column == "log_q" else 1 - found.decorrelation
+
+
+@functools.lru_cache(maxsize=64)
+def _propagated(kind: Kind, *, depth: int, c0: float) -> Propagation:
+    """Run the recursions once for all quantities."""
+    return propagation(c0, kind.activation, q0=1.0, depth=depth, **kind.sigmas())
+
+
+@functools.lru_cache(maxsize=256)
+def _expanded(kind: Kind, *, depth: int, width: int) -> WidthExpansion:
+    return width_expansion(kind.activation, widths=(width,) * (depth + 1), **kind.sigmas())
 
 
 def _batch_normalised(kind: Kind, column: str, moments: Moments) -> Array:
@@ -146,17 +165,19 @@ def _residual(kind: Kind, column: str, moments: Moments) -> Array:
 
 
 def _residual_moments(kind: Kind, moments: Moments) -> ResidualMoments:
+    alpha = block_scale(SCHEMES[kind.block], depth=moments.depth)
     if kind.norm == "batch":
         return batch_norm_residual_moments(
             kind.activation,
             depth=moments.depth,
             batch_size=moments.batch,
             sigma_w=kind.sigmas()["sigma_w"],
+            alpha=alpha,
             c0=moments.start["batch"],
         )
     sigma_w, sigma_b = kind.sigmas().values()
     return residual_moments(
-        kind.activation, depth=moments.depth, c0=moments.start["none"], sigma_w=sigma_w, sigma_b=sigma_b
+        kind.activation, depth=moments.depth, alpha=alpha, c0=moments.start["none"], sigma_w=sigma_w, sigma_b=sigma_b
     )
 
 

@@ -26,16 +26,17 @@ from rmtbn.plot.theme import STYLES
 from rmtbn.report.render import write
 from rmtbn.sweep.grid import Cell, Study, Value, grid
 from rmtbn.sweep.run import run
+from rmtbn.theory.residual_moments import block_scale
 
 from . import _moments_page
-from ._moments_records import Kind, Moments
+from ._moments_records import SCHEMES, Kind, Moments
 from ._options import Common, common, echo_json, example
 
 # Correlation of the pairs of inputs, of mean square 1. The mean field of batch normalisation is about batches whose
 # examples are all alike in this: with norm batch they are orthogonal.
 START = MappingProxyType({"none": 0.6, "batch": 0.0})
 PAIRS = 8
-BLOCKS = ("plain", "residual")
+BLOCKS = ("plain", "residual", "scaled")  # scaled: a residual network with branches times 1/√L
 
 # σ_w², σ_b²: ordered, about critical and chaotic for the saturating φ; bounded, critical and growing for the others.
 SATURATING = ((1.3, 0.1), (1.76, 0.05), (2.5, 0.3))
@@ -53,6 +54,7 @@ OTHERS = (
     Kind(block="plain", activation="relu", norm="batch", sigma_w2=2.0, sigma_b2=0.0),
     Kind(block="plain", activation="tanh", norm="batch", sigma_w2=1.0, sigma_b2=0.0),
     Kind(block="residual", activation="relu", norm="none", sigma_w2=2.0, sigma_b2=0.0),
+    Kind(block="scaled", activation="relu", norm="none", sigma_w2=2.0, sigma_b2=0.0),
     Kind(block="residual", activation="relu", norm="batch", sigma_w2=2.0, sigma_b2=0.0),
 )
 WIDTHS = MappingProxyType({"quick": (16, 32), "default": (64, 128, 256), "paper": (64, 128, 256, 512)})
@@ -111,8 +113,11 @@ def _network(
     block: str, activation: str, norm: str, *, depth: int, width: int, sigmas: tuple[float, float],
     generator: torch.Generator,
 ) -> nn.Module:  # fmt: skip
-    make = {"plain": mlp, "residual": residual_mlp}[block]
-    net = make(depth=depth, width=width, activation=activation, norm=norm).double()
+    if block == "plain":
+        net = mlp(depth=depth, width=width, activation=activation, norm=norm).double()
+    else:
+        alpha = block_scale(SCHEMES[block], depth=depth)
+        net = residual_mlp(depth=depth, width=width, activation=activation, norm=norm, alpha=alpha).double()
     sigma_w, sigma_b = sigmas
     return inits.initialise(
         net, "gaussian", generator=generator, activation=activation, sigma_w=sigma_w, sigma_b=sigma_b

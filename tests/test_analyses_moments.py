@@ -25,7 +25,7 @@ SIZES = {"depth": 6, "networks": 6, "device": "cpu", "dtype": "float64"}
 
 @pytest.fixture(scope="module")
 def measured():
-    """Two plain kinds and the four others, at three widths."""
+    """Two plain kinds and the five others, at three widths."""
     cells = [
         Cell(parameters={**kind.parameters(), **SIZES, "width": width}, seed=1)
         for kind in (RELU, TANH, *moments.OTHERS)
@@ -44,11 +44,10 @@ def from_theory(measured, *, shift=0.0, networks=60):
             if kind in measured.plain_kinds:
                 profiles["log_q"] = measured.expansion(kind, width=width).log_q_mean - 1 / width
             layers = np.arange(1, measured.depth + 1)
-            noise = draws.standard_normal((networks, 1, 1)) * 0.02 / width
-            for network in range(networks):
-                columns = {name: value + noise[network, 0] + shift * layers for name, value in profiles.items()}
-                rows.append(pd.DataFrame({**kind.parameters(), "width": width, "seed": 1, "network": network,
-                                          "layer": layers, **columns}))  # fmt: skip
+            noise = draws.standard_normal((networks, 1)) * 0.02 / width
+            columns = {name: (value + noise + shift * layers).ravel() for name, value in profiles.items()}
+            place = {"network": np.repeat(np.arange(networks), len(layers)), "layer": np.tile(layers, networks)}
+            rows.append(pd.DataFrame({**kind.parameters(), "width": width, "seed": 1, **place, **columns}))
     found = Moments.__new__(Moments)
     found.__dict__.update(measured.__dict__)
     found.rows = pd.concat(rows, ignore_index=True)
@@ -64,9 +63,9 @@ def test_a_cell_is_a_function_of_its_parameters_alone():
 
 
 def test_presets_have_the_kinds_they_say():
-    """Six activations at three points, and four others; the quick preset one point each."""
-    assert len(moments.kinds("default")) == 6 * 3 + 4
-    assert len(moments.kinds("quick")) == 6 + 4
+    """Six activations at three points, and five others; the quick preset one point each."""
+    assert len(moments.kinds("default")) == 6 * 3 + 5
+    assert len(moments.kinds("quick")) == 6 + 5
     options = Common(seed=2, device="cpu", dtype="float64", out=Path("reports"), preset="quick", engine="inline",
                      workers=None, as_json=True)  # fmt: skip
     cells = moments.cells(options, (TANH,))
@@ -88,7 +87,7 @@ def test_predictions_without_norm_are_the_recursions(measured):
 
 def test_predictions_with_norm_and_with_blocks(measured):
     """BN: c* and λ_G per layer, the first by the spread of its inputs; residual: the moments of residual networks."""
-    normed, _, plain_blocks, normed_blocks = moments.OTHERS
+    normed, _, plain_blocks, scaled_blocks, normed_blocks = moments.OTHERS
     point = bn_mean_field.fixed_point("relu", batch_size=16)
     np.testing.assert_allclose(measured.prediction(normed, "correlation").value, [0.0, *[point.c] * 5])
     steps = -np.diff(measured.prediction(normed, "log_gradient").value)
@@ -96,6 +95,8 @@ def test_predictions_with_norm_and_with_blocks(measured):
     assert steps[0] == pytest.approx(math.log(point.explosion_rate * 0.5 * (1 - point.c)))
     expected = residual_moments("relu", depth=6, sigma_w=2**0.5, c0=0.6)
     np.testing.assert_allclose(measured.prediction(plain_blocks, "log_q").value, expected.log_q[1:])
+    growth = np.log1p(1 / 6) * np.arange(1, 7)
+    np.testing.assert_allclose(measured.prediction(scaled_blocks, "log_q").value, growth, rtol=1e-10)
     np.testing.assert_allclose(np.exp(measured.prediction(normed_blocks, "log_q").value), 1 + np.arange(1, 7))
 
 
@@ -128,7 +129,7 @@ def test_deviations_are_listed_per_kind_and_width(measured):
 def test_numbers_have_every_kind_and_quantity(measured):
     """Predicted profile and measured ones by width."""
     found = _moments_page.numbers(measured)
-    assert len(found) == 6
+    assert len(found) == 7
     one = found[_moments_page.title(TANH)]["log_q"]
     assert set(one) == {"predicted", "16", "32", "64"}
     assert len(one["16"]["measured"]) == 6
