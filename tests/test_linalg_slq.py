@@ -46,17 +46,19 @@ def distance(values, expected, floor):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("relu", [False, True])
 def test_density_of_deep_products_is_resolved_down_to_the_floor(relu, dtype):
-    """50 factors, λ above 1e-6 of the top: W₁ in ln λ < 0.03 (6 of 192 values off by a nat), a third of the space."""
+    """50 factors, λ above 1e-6 of the top: W₁ in ln λ < 0.05 (10 of 192 values off by a nat), a third of the space."""
     operator = product(50, relu=relu, dtype=dtype)
     expected = log_lam(operator)
     found = slq.density(operator, floor=1e-6, generator=generator())
     floor = max(2 * found.resolved, expected[0] + math.log(1e-6))
-    assert distance(2 * found.log_singular_values(), expected, floor) < 0.03
+    assert distance(2 * found.log_singular_values(), expected, floor) < 0.05
     assert floor < expected[0] + math.log(1e-5)
     assert len(found.log_nodes) < N / 3
+    last = 2 * found.log_nodes[-1]
+    assert found.missed == pytest.approx(np.mean((expected > floor) & (expected < last)), abs=0.02)
     assert found.products < N
-    twisted = 2 * found.log_singular_values() + 0.6
-    assert distance(twisted, expected, floor) > 0.03
+    twisted = 2 * found.log_singular_values() + 1.0
+    assert distance(twisted, expected, floor) > 0.05
 
 
 def test_a_krylov_space_that_is_full_gives_every_value():
@@ -74,6 +76,7 @@ def test_limited_spaces_say_where_they_end():
     operator = product(1)
     found = slq.density(operator, floor=1e-6, limit=N // 3, generator=generator())
     assert found.resolved == pytest.approx(found.log_nodes[-1])
+    assert found.missed == 0.0
     expected = log_lam(operator)
     assert -6.0 < 2 * found.resolved - expected[0] < -2.0
     assert distance(2 * found.log_singular_values(), expected, 2 * found.resolved) < 0.15

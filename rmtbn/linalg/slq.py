@@ -43,7 +43,9 @@ class Density:
     standard_error
         Of the mass at and above each node, over the probes of the block.
     resolved
-        ln σ above which the law is resolved: that of the floor, or of the last node if the Krylov space ended above.
+        ln σ above which the law is resolved: that of the floor, or of the last node if the limit came first.
+    missed
+        Share of values between the last node and `resolved`, estimated; they are counted below it.
     inputs
         n.
     products
@@ -55,6 +57,7 @@ class Density:
     converged: Bool[np.ndarray, " nodes"]
     standard_error: Float[np.ndarray, " nodes"]
     resolved: float
+    missed: float
     inputs: int
     products: int
 
@@ -116,21 +119,29 @@ def density(
     limit = n if limit is None else _checks.integer("limit", limit, at_least=1)
     lowest = math.log(max(floor, (n * torch.finfo(operator.dtype).eps) ** 2)) / 2
     start = orthonormal_rows(width, n, like=operator, generator=generator)
-    found = _grown(bidiagonalisations(operator, start), lowest, tolerance, limit)
-    return _density(found, _residual(operator, found, generator), lowest, n)
+    found, missed = _grown(bidiagonalisations(operator, start), lowest, tolerance, limit, n)
+    return _density(found, _residual(operator, found, generator), lowest, missed, n)
 
 
-def _grown(states: Iterable[Bidiagonal], lowest: float, tolerance: float, limit: int) -> Bidiagonal:
-    """Take steps until the nodes reach `lowest` (ln θ over the largest) or nearly so, or the limit."""
+def _grown(
+    states: Iterable[Bidiagonal], lowest: float, tolerance: float, limit: int, n: int
+) -> tuple[Bidiagonal, float]:
+    """Take steps until the nodes reach `lowest` (ln θ over the largest) or nearly so, or the limit.
+
+    The share of values that is missed above the floor is returned too, if the density goes on as at the last nodes; NaN
+    where the limit came first.
+    """
     for found in states:
         values = torch.linalg.svdvals(found.matrix)
         logs = values[values > 0].double().log().cpu().numpy()
-        if found.last == 0 or len(found.left) + found.last > limit:
-            return found
+        if found.last == 0:
+            return found, 0.0
         gap = max(0.0, 2 * (logs[-1] - logs[0] - lowest))
-        rate = np.count_nonzero(logs < logs[-1] + 0.5) / found.left.shape[1]  # nodes in the last nat of ln λ
+        rate = np.count_nonzero(logs < logs[-1] + 0.5) / n  # nodes in the last nat of ln λ
         if rate * gap**2 / 2 < _TAIL * tolerance:
-            return found
+            return found, rate * gap
+        if len(found.left) + found.last > limit:
+            return found, math.nan
     raise AssertionError("a bidiagonalisation ends with invariant spaces")
 
 
@@ -144,7 +155,7 @@ def _residual(operator: Operator, found: Bidiagonal, generator: torch.Generator)
     return float(rest.square().sum() / (_PROBES * found.last)) ** 0.5
 
 
-def _density(found: Bidiagonal, residual: float, lowest: float, n: int) -> Density:
+def _density(found: Bidiagonal, residual: float, lowest: float, missed: float, n: int) -> Density:
     """Read nodes, masses and errors off B."""
     _, values, right = torch.linalg.svd(found.matrix, full_matrices=False)
     values, right = values[values > 0], right[values > 0]
@@ -160,18 +171,19 @@ def _density(found: Bidiagonal, residual: float, lowest: float, n: int) -> Densi
         mass=mass,
         converged=converged,
         standard_error=error,
-        resolved=_resolved(logs, lowest, invariant=found.last == 0),
+        resolved=_resolved(logs, lowest, missed),
+        missed=0.0 if math.isnan(missed) else missed,
         inputs=n,
         products=len(found.left) + len(found.right) - found.last + (_PROBES if found.last else 0),
     )
 
 
-def _resolved(logs: np.ndarray, lowest: float, *, invariant: bool) -> float:
-    """Return the floor where the nodes reach it or nothing is missing, and what is just below the last node if not."""
+def _resolved(logs: np.ndarray, lowest: float, missed: float) -> float:
+    """Return the floor where the nodes reach it, and what is just below the last node if the limit came first."""
     if not len(logs):
         return -math.inf
-    floor = float(logs[0]) + lowest
-    return floor if invariant else max(floor, math.nextafter(float(logs[-1]), -math.inf))
+    last = math.nextafter(float(logs[-1]), -math.inf)
+    return max(last, float(logs[0]) + lowest) if math.isnan(missed) else float(logs[0]) + lowest
 
 
 def _masses(by_probe: np.ndarray, converged: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:

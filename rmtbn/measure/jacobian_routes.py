@@ -38,7 +38,8 @@ class Found:
     log_floor
         Log σ up to which values are censored; None where every value is known.
     cdf_error
-        Standard error of the share of values above a point; 0 where they were computed one by one.
+        Error of the share of values above a point, from random probes and from what lies just above the floor; 0 where
+        values were computed one by one.
     note
         What the user should know, if anything.
     """
@@ -136,7 +137,7 @@ def by_quadrature(layers: Sequence[nn.Module], x: Tensor, *, floor: float, seed:
         values=_zeroed(values, layers, x),
         relative_error=slq.CONVERGED**2,
         log_floor=law.resolved,
-        cdf_error=float(law.standard_error.max(initial=0.0)),
+        cdf_error=float(law.standard_error.max(initial=0.0)) + law.missed,
         note=f"{law.products} products with J or its transpose, {int(law.converged.sum())} values converged",
     )
 

@@ -33,8 +33,8 @@ class EmpiricalSpectrum(SpectralMeasure):
         Per network the log σ below which the route could not tell values, shape (networks,): entries at or below it
         (other than -inf) are *censored*, known to lie in [0, floor], and are held at the floor. None if all are known.
     cdf_error
-        Standard error of the share of values above a point, the largest over the points, where it was estimated from
-        random probes; 0 where every value was computed.
+        Error of the share of values above a point, the largest over the points, where it was estimated from random
+        probes; 0 where every value was computed.
     reason
         Why this route was taken, and its price, in words.
 
