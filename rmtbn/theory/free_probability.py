@@ -9,7 +9,7 @@ docs/derivations/free_products.md.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -18,15 +18,40 @@ from rmtbn import _checks
 from rmtbn.result import SpectralMeasure
 from rmtbn.theory.free import branch_bulk
 from rmtbn.theory.free import chain as chains
+from rmtbn.theory.free.branch import Chart, follow
 from rmtbn.theory.free.bulk import Bulk
 from rmtbn.theory.free.chain import Placed
 from rmtbn.theory.free.curve import SpectralCurve
+from rmtbn.theory.free.edges import anchors
 from rmtbn.theory.free.factor_bulk import FactorBulk
-from rmtbn.theory.free.factors import Factor
+from rmtbn.theory.free.factors import Factor, bernoulli
 from rmtbn.theory.free.panel_law import PanelLaw
 from rmtbn.theory.free.series import moments_of_log_series
+from rmtbn.theory.free.transforms import (
+    cauchy_transform,
+    chi,
+    inverse,
+    moment_transform,
+    psi,
+    r_transform,
+    s_transform,
+)
+
+__all__ = [
+    "FreeProductLaw",
+    "cauchy_transform",
+    "chi",
+    "compression_law",
+    "free_product_law",
+    "moment_transform",
+    "parts",
+    "psi",
+    "r_transform",
+    "s_transform",
+]
 
 Array = NDArray[np.float64]
+Complex = NDArray[np.complex128]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -111,6 +136,20 @@ class FreeProductLaw(SpectralMeasure):
             return math.inf * (-1) ** k
         return sum(mass * x**k for x, mass in self.log_atoms) + sum(part.mean(lambda w: w**k) for part in self.bulk)
 
+    def log_ratio(self, w: Complex) -> Complex:
+        """Compute u = ln M/(p + M) at w = ln z, 0 < Im w <= π, p = 1 - (mass at zero)."""
+        if self.curve.is_one_point:
+            return np.asarray(self.curve.origin - w)
+        if self.curve.is_one_factor:
+            return self.curve.factors[0].law.log_ratio(w - self.curve.log_mean)[0]
+        chart = Chart(low=self.bulk[0].chart.low, high=self.bulk[-1].chart.high)
+        return follow(self.curve, w, chart=chart, anchors=anchors(self.curve)).u
+
+    def log_inverse(self, u: Complex) -> Complex:
+        """Compute w = ln z at u, -π <= Im u < 0: the curve itself, with every factor at its own point."""
+        v = [inverse(factor.law, self.curve.target(factor, u)[0]) for factor in self.curve.factors]
+        return self.curve.residual(u, np.array(v, dtype=np.complex128).reshape(len(v), u.size)).log_z
+
     @property
     def _zero_mass(self) -> float:
         return 1.0 - self.curve.rank
@@ -141,6 +180,39 @@ def free_product_law(factors: Sequence[Factor]) -> FreeProductLaw:
     if not factors:
         raise _checks.fail("factors", "one or more", factors)
     curve, bulk, log_atoms = parts([Placed(factor=factor) for factor in factors], start=1.0)
+    return FreeProductLaw(curve=curve, bulk=bulk, log_atoms=log_atoms)
+
+
+def compression_law(factors: Sequence[Factor], *, trace: float) -> FreeProductLaw:
+    """Compute the law of P X P in the range of P, for X a free product and P a free projection.
+
+    Its free cumulants are κ_n(P X P) = t^{n-1} κ_n(X) (Nica & Speicher 1996, arXiv:funct-an/9604011).
+
+    Parameters
+    ----------
+    factors
+        Those of X, one or more, in any order.
+    trace
+        t, 0 < t <= 1: dimension of the range of P over that of X.
+
+    Raises
+    ------
+    InvalidArgumentError
+        If there is no factor, or the trace is out of its range.
+
+    Examples
+    --------
+    >>> from rmtbn.theory.free.factors import gaussian
+    >>> law = compression_law([gaussian(ratio=2.0)], trace=0.25)  # the rows that are kept are Gaussian, of ratio 1/2
+    >>> law.atoms, round(law.moment(2), 12)
+    ((), 1.5)
+    """
+    if not factors:
+        raise _checks.fail("factors", "one or more", factors)
+    t = _checks.real("trace", trace, above=0.0, at_most=1.0)
+    projection = Placed(factor=replace(bernoulli(t), log_mean=0.0, atoms=((0.0, t),)), dimension=1 / t)
+    chain = [*(Placed(factor=factor, dimension=1 / t) for factor in factors), projection]
+    curve, bulk, log_atoms = parts(chain, start=1 / t)
     return FreeProductLaw(curve=curve, bulk=bulk, log_atoms=log_atoms)
 
 

@@ -136,15 +136,15 @@ def _scale(u: Complex, w: Complex, slope: Complex) -> Array:
 
 
 @np.errstate(all="ignore")  # a trial step may leave the floating range; it is then refused
-def follow(curve: SpectralCurve, target: Array, *, chart: Chart, anchors: Points) -> Points:
-    """Follow the physical branch down to λ + i0.
+def follow(curve: SpectralCurve, target: Array | Complex, *, chart: Chart, anchors: Points) -> Points:
+    """Follow the physical branch to z, or down to λ + i0.
 
     Parameters
     ----------
     curve
         The spectral curve.
     target
-        Values of ln λ strictly inside the bulk, shape (n,).
+        Values of ln λ strictly inside the bulk, or of ln z, 0 < Im ln z <= π; shape (n,).
     chart
         The variable that is regular at the edges.
     anchors
@@ -155,7 +155,7 @@ def follow(curve: SpectralCurve, target: Array, *, chart: Chart, anchors: Points
     ConvergenceError
         If a path does not arrive.
     """
-    start = anchors.take(np.abs(anchors.w.real[:, None] - target).argmin(axis=0))
+    start = anchors.take(np.abs(anchors.w.real[:, None] - target.real).argmin(axis=0))
     end = target.astype(np.complex128)
     u, v, w, eta = start.u.copy(), start.v.copy(), start.w.copy(), chart.coordinate(start.w)
     slope, pull = curve.total_slope(curve.residual(u, v))
@@ -169,7 +169,8 @@ def follow(curve: SpectralCurve, target: Array, *, chart: Chart, anchors: Points
         guess = rate[index] * (next_eta - eta[index])
         found = Solution.at(curve, u[index] + guess, v[:, index] + pull[:, index] * guess, w=next_w)
         near = np.abs(found.u - u[index] - guess) <= LARGEST_MISS * np.abs(guess)
-        accepted = found.converged & found.is_physical & near
+        below_zero = (next_w.imag > np.pi - ON_AXIS) & (found.u.imag < ON_AXIS - np.pi)  # z < 0, where M is real
+        accepted = found.converged & (found.is_physical | below_zero) & near
         moved = index[accepted]
         u[moved], v[:, moved], pull[:, moved] = found.u[accepted], found.v[:, accepted], found.pull[:, accepted]
         w[moved], eta[moved] = next_w[accepted], next_eta[accepted]
