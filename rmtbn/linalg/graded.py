@@ -5,6 +5,7 @@ it, so that scales may span any range. The bound is in docs/derivations/graded_p
 """
 
 import functools
+import math
 from collections.abc import Iterator
 
 import numpy as np
@@ -15,9 +16,6 @@ from threadpoolctl import ThreadpoolController
 Array = NDArray[np.float64]
 
 _EPS = float(np.finfo(np.float64).eps)
-# Windows reach this far, in nats, beyond the values read from them, plus ln of the condition number of T: the neglected
-# scales change a value by less than exp(-2 * 25) / 2, a millionth of a rounding error; 1-norms are within r of 2-norms.
-_MARGIN = 25.0
 # Windows better conditioned than this (in nats) are left to the ordinary SVD: it loses this factor at most, 1e-12 in
 # all, as much as a few re-factorisations do, and takes a tenth of the time.
 _MILD = 9.0
@@ -26,7 +24,7 @@ _MILD = 9.0
 _JACOBI_OPTIONS = {"joba": 0, "jobu": 3, "jobv": 3, "jobr": 0, "jobt": 0, "jobp": 0}
 
 
-def log_singular_values(log_d: Array, t: Array) -> tuple[Array, float]:
+def log_singular_values(log_d: Array, t: Array, *, accuracy: float = 1e-13) -> tuple[Array, float]:
     """Compute the log singular values of diag(exp(log_d)) T.
 
     Parameters
@@ -35,6 +33,9 @@ def log_singular_values(log_d: Array, t: Array) -> tuple[Array, float]:
         Natural logarithms of the scales, shape (r,), finite, r >= 1.
     t
         Matrix of full rank r, shape (r, n), r <= n; the better conditioned, the more accurate the values.
+    accuracy
+        By how much, relatively, a value may be changed by leaving out scales far from it: what is left out is at least
+        ln(1/accuracy)/2 nats away, plus ln of a condition number. The smaller, the longer it takes.
 
     Returns
     -------
@@ -52,7 +53,7 @@ def log_singular_values(log_d: Array, t: Array) -> tuple[Array, float]:
     Drmač, Veselić, SIAM J. Matrix Anal. Appl. 29 (2008) 1322 and 1343: the algorithm of dgejsv and its accuracy.
     """
     with _blas().limit(limits=1, user_api="blas"):  # matrices are small: a second thread only waits, and spins
-        return _values(log_d, t)
+        return _values(log_d, t, margin=-0.5 * math.log(2.0 * accuracy))
 
 
 @functools.cache
@@ -60,24 +61,45 @@ def _blas() -> ThreadpoolController:
     return ThreadpoolController()
 
 
-def _values(log_d: Array, t: Array) -> tuple[Array, float]:
-    """Do what `log_singular_values` says."""
-    order = np.argsort(-log_d, kind="stable")
-    scales = log_d[order]
-    # diag(d) T = diag(d) factor' Q': a lower triangular matrix times an orthogonal one
-    factor = np.asarray(np.linalg.qr(t[order].T, mode="r"), dtype=np.float64)
-    condition = 1.0 / max(float(lapack.dtrcon(factor)[0]), _EPS)
-    spread = float(scales[0] - scales[-1]) + float(np.log(condition))
+def _values(log_d: Array, t: Array, *, margin: float) -> tuple[Array, float]:
+    """Do what `log_singular_values` says, windows reaching `margin` nats beyond the values read from them."""
+    scales, factor = _lower(log_d, t)
+    condition = _condition(factor)
+    spread = float(scales[0] - scales[-1] + np.log(condition))
     if spread < _MILD:
         plain = np.linalg.svd(factor * np.exp(scales - scales[0]), compute_uv=False)
         return np.log(plain) + scales[0], float(np.exp(spread))
-    margin = _MARGIN + float(np.log(condition))
+    scales, factor = _swept(scales, factor)
+    margin += float(np.log(_condition(factor)))
     values = np.empty_like(scales)
-    for first, last in _cores(scales, width=margin):
+    for first, last in _cores(scales, width=max(1.0, margin)):
         low, high = np.searchsorted(-scales, [-scales[first] - margin, -scales[last - 1] + margin])
         window = factor[low:high, low:high] * np.exp(scales[low:high] - scales[first])
         values[first:last] = (_jacobi(window) + scales[first])[first - low : last - low]
     return -np.sort(-values), condition
+
+
+def _lower(log_d: Array, t: Array) -> tuple[Array, Array]:
+    """Descending scales and R, with diag(d) T = diag(scales) R' Q': a lower triangular times an orthogonal matrix."""
+    order = np.argsort(-log_d, kind="stable")
+    return log_d[order], np.asarray(np.linalg.qr(t[order].T, mode="r"), dtype=np.float64)
+
+
+def _condition(factor: Array) -> float:
+    """Condition number of a triangular matrix, in the 1-norm: within r of that in the 2-norm."""
+    return 1.0 / max(float(lapack.dtrcon(factor)[0]), _EPS)
+
+
+def _swept(scales: Array, factor: Array) -> tuple[Array, Array]:
+    """Do one step of the QR iteration, which leaves a factor that is far better conditioned: windows can be narrower.
+
+    With L = R' lower triangular, diag(d) L = (D L D^-1) D = Q S D = Q D' (D'^-1 S D), in brackets the next T.
+    """
+    ratios = np.exp(np.minimum(scales[:, None] - scales, 0.0))
+    upper = np.linalg.qr(factor.T * ratios, mode="r")
+    rows = upper * ratios.T / np.abs(np.diag(upper))[:, None]
+    lengths = np.sqrt(np.square(rows).sum(axis=1))
+    return _lower(scales + np.log(np.abs(np.diag(upper)) * lengths), rows / lengths[:, None])
 
 
 def _cores(scales: Array, *, width: float) -> Iterator[tuple[int, int]]:

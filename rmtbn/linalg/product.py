@@ -13,12 +13,17 @@ from jaxtyping import Float
 from torch import Tensor
 
 from rmtbn import _checks
-from rmtbn.linalg import graded
+from rmtbn.linalg import graded, triangular
 from rmtbn.linalg.sorted_qr import SortedQR, norms, sorted_qr, take
 
 # Covers the errors measured against exact products of Gaussian, saturated, orthogonal, sparse and heavy-tailed factors
 # (docs/derivations/graded_products.md, section 5).
 _SAFETY = 192.0
+# Errors of pushes add up as (Σ error^p)^(1/p): less than one by one, more than squares would, as a single push can
+# weigh far more than the others (section 5).
+_POWER = 4.0 / 3.0
+# Of the error, what the last step may add.
+_SHARE = 0.01
 # Matrices are scaled, by powers of 2, where their largest entry leaves this power of the floating range.
 FAR = 0.2
 
@@ -30,7 +35,8 @@ class Product:
     Parameters
     ----------
     u
-        Orthonormal columns, shape (..., m, r); a column whose `log_d` is -inf is zero.
+        Orthonormal columns, shape (..., m, r); a column whose `log_d` is -inf is zero. If not `exact`, orthonormal up
+        to eps times the condition number of what was pushed last.
     log_d
         Natural logarithms of the scales, shape (..., r), float64; -inf where the rank of a batch entry is below r.
     t
@@ -41,9 +47,14 @@ class Product:
         Relative error of the singular values that the factors pushed so far have caused, shape (...), estimated.
     log_amplification
         How much the factor pushed last amplifies rounding, shape (...): the log of its condition number on the space it
-        met, in the mean over directions, 0 for an orthogonal factor; infinite if rounding alone says it is singular.
+        met, in the mean over directions, 0 for an orthogonal factor; infinite if rounding alone says it is singular,
+        NaN if it was pushed without looking and should have been looked at.
     pushes
         Number of re-factorisations so far.
+    exact
+        Whether U is orthonormal to rounding; J = U diag(exp(log_d)) T is right to rounding all the same.
+    triangular
+        Whether T is known to be block upper triangular, in panels of `rmtbn.linalg.triangular`.
     """
 
     u: Float[Tensor, "*batch m r"]
@@ -53,6 +64,8 @@ class Product:
     error: Float[Tensor, "*batch"]
     log_amplification: Float[Tensor, "*batch"]
     pushes: int = 0
+    exact: bool = True
+    triangular: bool = False
 
 
 def identity(
@@ -90,6 +103,7 @@ def identity(
         column_error=torch.ones((*batch, n), dtype=dtype, device=device),
         error=zero,
         log_amplification=zero,
+        triangular=triangular.pays(n),
     )
 
 
@@ -99,6 +113,8 @@ def push(
     *,
     row_scale: Float[Tensor, "*batch m"] | None = None,
     outside_scale: Float[Tensor, "*batch m"] | None = None,
+    look: bool = True,
+    exact: bool = True,
 ) -> Product:
     """Multiply by a matrix A from the left, given Y = A U.
 
@@ -118,6 +134,11 @@ def push(
     outside_scale
         Size of the rows of A g for a random vector g of size 1 orthogonal to U: what becomes of errors that stick out
         of the range of the product. Taken as 0 if None.
+    look
+        Whether the host looks at the numbers and spares what they allow. If not, it never waits for the device, and
+        `log_amplification` is NaN where it should have looked, or where `y` is not finite.
+    exact
+        Whether the new U must be orthonormal to rounding.
 
     Returns
     -------
@@ -127,23 +148,38 @@ def push(
     Raises
     ------
     InvalidArgumentError
-        If `y` is not finite.
+        If `y` is looked at and not finite.
 
     References
     ----------
     Bai, Lee, Li, Xu, Linear Algebra Appl. 435 (2011) 659: the graded form of long products.
     """
-    scale, log_scale = power_of_two(y)
-    if not bool(torch.isfinite(scale).all()):
+    y, log_scale, scale = rescaled(y, look=look)
+    if look and not bool(torch.isfinite(scale).all()):
         raise _checks.fail("y", "finite; rescale the factor or push it in more steps", "inf or nan")
-    outside = torch.zeros_like(y[..., 0]) if outside_scale is None else outside_scale
-    if bool((log_scale.abs() > FAR * math.log(torch.finfo(y.dtype).max)).any()):
-        y, outside = y * scale[..., None, None], outside * scale[..., None]
-        row_scale = None if row_scale is None else row_scale * scale[..., None]
-    else:
-        log_scale = torch.zeros_like(log_scale)
-    factors = sorted_qr(y, product.log_d, row_scale=row_scale, inherited=(product.column_error, outside))
-    return _compress(_absorb(product, factors, -log_scale))
+    outside = torch.zeros_like(y[..., 0]) if outside_scale is None else outside_scale * scale[..., None]
+    row_scale = None if row_scale is None else row_scale * scale[..., None]
+    inherited = (product.column_error, outside)
+    factors = sorted_qr(y, product.log_d, row_scale=row_scale, inherited=inherited, look=look, exact=exact)
+    pushed = _absorb(product, factors, log_scale, look=look)
+    if look:
+        return _compress(pushed)
+    return replace(pushed, log_amplification=torch.where(scale.isfinite(), pushed.log_amplification, torch.nan))
+
+
+def orthonormalised(product: Product) -> Product:
+    """Return the same product with U orthonormal to rounding."""
+    return product if product.exact else push(product, product.u)
+
+
+def rescaled(
+    y: Float[Tensor, "*batch m r"], *, look: bool = True
+) -> tuple[Float[Tensor, "*batch m r"], Float[Tensor, "*batch"], Float[Tensor, "*batch"]]:
+    """Bring matrices back that are far from size 1, exactly: the matrices, the logs to be added, the factors."""
+    scale, log_scale = power_of_two(y)
+    if look and not bool((log_scale.abs() > FAR * math.log(torch.finfo(y.dtype).max)).any() | scale.isnan().any()):
+        return y, torch.zeros_like(log_scale), torch.ones_like(scale)
+    return y * scale[..., None, None], -log_scale, scale
 
 
 def power_of_two(y: Float[Tensor, "*batch m r"]) -> tuple[Float[Tensor, "*batch"], Float[Tensor, "*batch"]]:
@@ -153,36 +189,57 @@ def power_of_two(y: Float[Tensor, "*batch m r"]) -> tuple[Float[Tensor, "*batch"
     return mantissa / largest, -exponent.double() * math.log(2.0)
 
 
-def _absorb(product: Product, factors: SortedQR, log_scale: Float[Tensor, "*batch"]) -> Product:
+def _absorb(product: Product, factors: SortedQR, log_scale: Float[Tensor, "*batch"], *, look: bool) -> Product:
     """Return exp(log_scale) Q R P' D T as a product."""
     r, live = factors.r, factors.live
     old = product.log_d.gather(-1, factors.columns) + log_scale[..., None]
     pivots = r.diagonal(dim1=-2, dim2=-1).abs().double().log()
     log_d = torch.where(live, old[..., : live.shape[-1]] + pivots, -torch.inf)
-    t = _ratios(r, old, log_d) @ take(product.t, factors.columns, dim=-2)
-    lengths = torch.where(live, norms(t, dim=-1), 1.0)
+    t, in_panels = _multiplied(_ratios(r, old, log_d, look=look), product, factors, look=look)
+    lengths = torch.where(live, norms(t, dim=-1, look=look), 1.0)
     inherited = product.column_error.gather(-1, factors.columns)
+    log_amplification = torch.where(factors.cut, torch.inf, factors.amplification.log())
     return Product(
         u=factors.q,
         log_d=log_d + lengths.double().log(),
         t=t / lengths[..., None],
         column_error=torch.maximum(factors.loss, inherited[..., : live.shape[-1]]),
-        error=torch.hypot(product.error, _SAFETY * torch.finfo(r.dtype).eps * factors.amplification),
-        log_amplification=torch.where(factors.cut, torch.inf, factors.amplification.log()),
+        error=_added(product.error, _SAFETY * torch.finfo(r.dtype).eps * factors.amplification),
+        log_amplification=torch.where(factors.unresolved, torch.nan, log_amplification),
         pushes=product.pushes + 1,
+        exact=factors.exact,
+        triangular=in_panels,
     )
 
 
-def _ratios(r: Tensor, old: Float[Tensor, "*batch n"], new: Float[Tensor, "*batch k"]) -> Tensor:
+def _added(error: Float[Tensor, "*batch"], other: Float[Tensor, "*batch"]) -> Float[Tensor, "*batch"]:
+    """(error^p + other^p)^(1/p)."""
+    return (error**_POWER + other**_POWER) ** (1.0 / _POWER)
+
+
+def _multiplied(ratios: Tensor, product: Product, factors: SortedQR, *, look: bool) -> tuple[Tensor, bool]:
+    """Multiply the ratios, upper triangular, by T with its rows in order; and tell whether the panels stay."""
+    square = ratios.shape[-1] == ratios.shape[-2] == product.t.shape[-1]
+    in_panels = (
+        product.triangular and square and look and (factors.in_order or triangular.keeps_panels(factors.columns))
+    )
+    t = product.t if factors.in_order else take(product.t, factors.columns, dim=-2)
+    if not square or not look:
+        return ratios @ t, False
+    return triangular.multiply(ratios, t, triangular=in_panels), in_panels
+
+
+def _ratios(r: Tensor, old: Float[Tensor, "*batch n"], new: Float[Tensor, "*batch k"], *, look: bool) -> Tensor:
     """D'^-1 R D, zero where a scale is; large ratios occur below the diagonal only, where R is zero."""
     reach = 0.5 * math.log(torch.finfo(r.dtype).max)
     middle = old.amax(dim=-1, keepdim=True)
     columns, rows = old - middle, middle - new
-    if bool((columns > -reach).all() & (rows < reach).all()):  # one factor for each row and column
+    if look and bool((columns > -reach).all() & (rows < reach).all()):  # one factor for each row and column
         return r * columns.exp().to(r.dtype)[..., None, :] * rows.exp().to(r.dtype)[..., None]
-    exponent = (old[..., None, :] - new[..., :, None]).nan_to_num(nan=-torch.inf, posinf=-torch.inf)
-    root = (0.5 * exponent).clamp_max(1.04 * reach).exp().to(r.dtype)
-    return r * root * root  # in two steps: a ratio beyond the floating range may meet an entry as far below it
+    # In two steps: a ratio beyond the floating range may meet an entry as far below it. The smallest stand for zero.
+    exponent = (old[..., None, :] - torch.where(new.isneginf(), torch.inf, new)[..., :, None]).to(r.dtype)
+    root = exponent.mul_(0.5).clamp_(-0.5 * reach, 1.04 * reach).exp_()
+    return r * root * root
 
 
 def _compress(product: Product) -> Product:
@@ -236,9 +293,10 @@ def log_singular_values(product: Product) -> LogSingularValues:
     t = product.t.reshape(-1, r, product.t.shape[-1]).double().cpu().numpy()
     values = torch.full((len(log_d), min(product.u.shape[-2], t.shape[-1])), -torch.inf, dtype=torch.float64)
     condition = torch.ones(len(log_d), dtype=torch.float64)
+    accuracy = (_SHARE * product.error).clamp(1e-13, 1e-3).reshape(-1).tolist()
     for i, live in enumerate(log_d > -float("inf")):
         if live.any():
-            found, condition[i] = graded.log_singular_values(log_d[i][live], t[i][live])
+            found, condition[i] = graded.log_singular_values(log_d[i][live], t[i][live], accuracy=accuracy[i])
             values[i, : found.size] = torch.from_numpy(found)
     largest = product.log_d.nan_to_num(neginf=0.0).abs().amax(dim=-1).cpu()
     rounding = torch.finfo(product.t.dtype).eps * condition.reshape(batch) + torch.finfo(torch.float64).eps * largest

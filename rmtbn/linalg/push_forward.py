@@ -9,25 +9,32 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from rmtbn.linalg.product import FAR, Product, power_of_two, push
+from rmtbn.linalg.product import Product, orthonormalised, push, rescaled
+from rmtbn.linalg.sorted_qr import norms
+from rmtbn.linalg.stride import Seen, longest, noted
 
 # A map with its differential: (point, tangents) -> (image of the point, images of the tangents); tangents (..., m, r).
 TangentMap: TypeAlias = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+Step: TypeAlias = Sequence[TangentMap]
 
-# Blocks are made so long that their log amplification is foretold to be the first share of ln(1/eps), and taken back if
-# it comes out above the second: one push then costs 2e-12 to 1e-11 in float64, 6e-6 to 1e-5 in float32.
-_BUDGET, _LIMIT = 0.25, 0.30
-# Blocks of Gaussian layers grow faster the longer they are; forgetting the worst slowly keeps blocks taken back near
-# one in ten (dimension 128 and 512, depth 50 ... 1000).
-_FORGET = 0.9
+# A block is taken back if its log amplification comes out above this, for a chain of 50 steps: what the pushes of a
+# chain cost stays near 5e-9 in float64 as stated, 0.05 in float32 (where single Gaussian layers cost as much).
+_LIMIT = {torch.float64: 10.8, torch.float32: 6.5}
+_AT, _LEAST = 50, 2.0
+# Errors of n pushes add up to n^(3/4) of one (graded_products.md, section 5), so the limit falls by as much.
+_FALL = 0.75
 _PROBES = 4
+# Blocks between two looks of the host at a device that it must wait for: twice as many each time, up to
+_PATIENCE = 64
 
 
-def push_forward(product: Product, point: Tensor, steps: Sequence[Sequence[TangentMap]]) -> tuple[Product, Tensor]:
+def push_forward(
+    product: Product, point: Tensor, steps: Sequence[Step], *, attended: bool | None = None
+) -> tuple[Product, Tensor]:
     """Multiply a product by the differentials of a chain of maps, taken along the orbit of a point.
 
     Steps are accumulated in blocks: A_k ... A_1 U is re-factorised when the condition number of the block, foretold
-    from the blocks before it, reaches its budget; a block that comes out worse is taken back and cut in two.
+    from the blocks before it, reaches its budget; a block that comes out worse is taken back and cut.
 
     Parameters
     ----------
@@ -37,66 +44,101 @@ def push_forward(product: Product, point: Tensor, steps: Sequence[Sequence[Tange
         Where the first differential is taken; passed from map to map and not looked at.
     steps
         The chain, first to be applied first, in groups of maps that are not worth a re-factorisation in between.
+    attended
+        Whether the host looks at the result of every block, for which it must wait, and spares what it sees can be
+        spared. If not, it looks after 1, 2, 4, … 64 blocks, and takes all of them back if there is need to. None: on
+        the CPU.
 
     Returns
     -------
     product, point
-        After the last map.
+        After the last map; U orthonormal to rounding.
+
+    Raises
+    ------
+    InvalidArgumentError
+        If a differential is not finite.
     """
-    digits = -math.log(torch.finfo(product.u.dtype).eps)
-    done, stride, rate = 0, 1, 0.0  # rate: log amplification per step, the worst of late
+    attended = product.u.device.type == "cpu" if attended is None else attended
+    limit = max(_LEAST, _LIMIT[product.u.dtype] - _FALL * math.log(max(1.0, len(steps) / _AT)))
+    seen: Seen = {}
+    done, stride, rounds, look = 0, 1, 1, attended
     while done < len(steps):
-        block = steps[done : done + stride]
-        pushed, image = _push_block(product, point, [move for step in block for move in step])
-        growth = float(pushed.log_amplification.max())
-        accepted = growth <= _LIMIT * digits or len(block) == 1
+        blocks = _blocks(steps[done:], stride, 1 if look else rounds)
+        pushed, image, growth = _push_blocks(product, point, blocks, look=look)
+        length = len(blocks[0])
+        if math.isnan(growth):  # something was met that needs looking at
+            look, stride = True, 1
+            continue
+        accepted = length == 1 or growth <= limit
         if accepted:
-            product, point, done = pushed, image, done + len(block)
-        if math.isfinite(growth):
-            rate = max(_FORGET * rate, growth / len(block))
-            longest = 2 * len(block) if accepted else len(block) - 1
-        else:  # singular, which says nothing about how fast products grow
-            longest = max(1, len(block) // 2)
-        stride = max(1, min(longest, int(_BUDGET * digits / max(rate, 1e-9))))
-    return product, point
+            product, point, done = pushed, image, done + sum(len(block) for block in blocks)
+            look = attended
+        rounds = min(2 * rounds, _PATIENCE) if accepted else max(1, rounds // 2)
+        seen = noted(seen, length, growth, limit=limit)
+        stride = longest(seen, limit=limit, at_most=2 * length if accepted else length - 1)
+    return orthonormalised(product), point
 
 
-def _push_block(product: Product, point: Tensor, maps: Sequence[TangentMap]) -> tuple[Product, Tensor]:
+def _blocks(steps: Sequence[Step], stride: int, count: int) -> list[Sequence[Step]]:
+    """Cut up to `count` blocks of `stride` steps from the front; only if there is just one may it be shorter."""
+    count = max(1, min(count, len(steps) // stride))
+    return [steps[i * stride : (i + 1) * stride] for i in range(count)]
+
+
+def _push_blocks(
+    product: Product, point: Tensor, blocks: Sequence[Sequence[Step]], *, look: bool
+) -> tuple[Product, Tensor, float]:
+    """Push block by block, and look at the largest log amplification at the end; NaN if it is unknown."""
+    worst = torch.full_like(product.log_amplification, -torch.inf)
+    for block in blocks:
+        product, point = _push_block(product, point, [move for step in block for move in step], look=look)
+        worst = torch.maximum(worst, product.log_amplification)
+    return product, point, float(worst.max())
+
+
+def _push_block(product: Product, point: Tensor, maps: Step, *, look: bool) -> tuple[Product, Tensor]:
     """Apply the maps to the basis and re-factorise once.
 
     A few more columns stand for rounding, in units of eps. Some start at random and each map adds its own to them, in
     proportion to the rows of its result: they tell noise from small values where a map cancels what it is given. Others
     start orthogonal to U: they tell what becomes of errors outside of the range of the product.
     """
-    generator = torch.Generator().manual_seed(0)
+    draws = torch.Generator(product.u.device).manual_seed(0)
     log_scale = torch.zeros_like(product.error)
     r = product.u.shape[-1]
-    moved = torch.cat([product.u, _rounding(product.u, generator), *_outside(product.u, generator)], dim=-1)
+    moved = _beside(product.u, _rounding(product.u, draws, look=look), *_outside(product.u, draws))
     for move in maps:
         point, moved = move(point, moved)
-        scale, log = power_of_two(moved)
-        if bool((log.abs() > FAR * math.log(torch.finfo(moved.dtype).max)).any()):  # or the next map may overflow
-            moved, log_scale = moved * scale[..., None, None], log_scale - log
+        moved, log, _ = rescaled(moved, look=look)  # or the next map may overflow
+        log_scale = log_scale + log
         y, noise, outside = moved.tensor_split([r, r + _PROBES], dim=-1)
-        moved = torch.cat([y, noise + _rounding(y, generator), outside], dim=-1)
+        moved = _beside(y, noise + _rounding(y, draws, look=look), outside)
     y, noise, outside = moved.tensor_split([r, r + _PROBES], dim=-1)
     scaled = replace(product, log_d=product.log_d + log_scale[..., None])
-    return push(scaled, y, row_scale=_rms(noise), outside_scale=_rms(outside)), point
+    return push(scaled, y, row_scale=_rms(noise), outside_scale=_rms(outside), look=look, exact=False), point
 
 
-def _rounding(y: Float[Tensor, "*batch m r"], generator: torch.Generator) -> Float[Tensor, "*batch m probes"]:
+def _beside(*columns: Float[Tensor, "*batch m _"]) -> Float[Tensor, "*batch m all"]:
+    """Put columns beside one another, each column in one piece of memory, as LAPACK and layers like them."""
+    return torch.cat([column.mT for column in columns], dim=-2).mT
+
+
+def _rounding(
+    y: Float[Tensor, "*batch m r"], draws: torch.Generator, *, look: bool
+) -> Float[Tensor, "*batch m probes"]:
     """Draw random columns in proportion to the norms of the rows of y."""
-    draws = torch.randn(y.shape[-2], _PROBES, dtype=y.dtype, generator=generator).to(y.device)
-    return y.double().square().sum(dim=-1, keepdim=True).sqrt().to(y.dtype) * draws
+    normal = torch.randn(y.shape[-2], _PROBES, dtype=y.dtype, device=y.device, generator=draws)
+    return norms(y, dim=-1, look=look)[..., None] * normal
 
 
-def _outside(u: Float[Tensor, "*batch m r"], generator: torch.Generator) -> list[Float[Tensor, "*batch m probes"]]:
+def _outside(u: Float[Tensor, "*batch m r"], draws: torch.Generator) -> list[Float[Tensor, "*batch m probes"]]:
     """Draw random columns of size 1 and project them off the range of u; none where u spans the space."""
     m, r = u.shape[-2:]
     if m == r:
         return []
-    draws = torch.randn(m, _PROBES, dtype=u.dtype, generator=generator).to(u.device) / math.sqrt(m)
-    return [draws - u @ (u.mT @ draws)]
+    normal = torch.randn(m, _PROBES, dtype=u.dtype, device=u.device, generator=draws) / math.sqrt(m)
+    return [normal - u @ (u.mT @ normal)]
 
 
 def _rms(columns: Float[Tensor, "*batch m probes"]) -> Float[Tensor, "*batch m"]:

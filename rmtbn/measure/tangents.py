@@ -49,7 +49,9 @@ def _identity(layer: nn.Module, point: Tensor, tangents: Tensor) -> Tensor:  # n
 
 
 def _linear(layer: nn.Module, point: Tensor, tangents: Tensor) -> Tensor:  # noqa: ARG001
-    return tangents @ cast(nn.Linear, layer).weight.mT
+    weight = cast(nn.Linear, layer).weight
+    # as one matrix: of tangents that do not lie in order, `tangents @ weight.mT` makes a product for each tangent
+    return (tangents.reshape(-1, weight.shape[1]) @ weight.mT).reshape(*tangents.shape[:-1], weight.shape[0])
 
 
 def _relu(layer: nn.Module, point: Tensor, tangents: Tensor) -> Tensor:  # noqa: ARG001
