@@ -3,8 +3,9 @@
 from typing import overload
 
 from rmtbn import _checks
+from rmtbn.compare.laws import LawDistance, compare_laws
 from rmtbn.compare.profiles import ProfileComparison, ScalarComparison, compare_profiles, compare_scalars
-from rmtbn.compare.spectra import FINITE_SIZE, LawDistance, SpectrumComparison, compare_laws, compare_spectrum
+from rmtbn.compare.spectra import FINITE_SIZE, SpectrumComparison, compare_spectrum
 from rmtbn.result import DepthProfile, EmpiricalSpectrum, Scalar, SpectralMeasure
 
 __all__ = ["LawDistance", "ProfileComparison", "ScalarComparison", "SpectrumComparison", "compare"]

@@ -1,16 +1,18 @@
-"""A measured spectrum against a law, and two laws against each other.
+"""A measured spectrum against a law.
 
 Eigenvalues of one matrix repel, so their empirical CDF fluctuates by about √(log N)/N and not by 1/√N: the critical
 values of the Kolmogorov–Smirnov test for independent draws never reject. Here the unit is the network: the null
 distribution of the distance comes from what the empirical CDFs of the networks scatter among themselves.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rmtbn import rng
+from rmtbn.compare.atoms import atom_logs, margin, zero_mass
+from rmtbn.compare.floored import Floored
 from rmtbn.compare.verdict import LEVEL, Deviation, Verdict, deviation, judge
 from rmtbn.result import EmpiricalSpectrum, SpectralMeasure
 
@@ -18,12 +20,12 @@ Array = NDArray[np.float64]
 
 NULL_DRAWS = 2000  # the p-value then resolves 5e-4
 GRID = 1024  # points that carry the null distribution and the Wasserstein integral
-_ATOM = 4  # units in the last place: a law may hold ln λ of an atom, whose λ rounds and comes back beside it
 # Coefficient κ of the finite-size allowance κ/N on the KS distance. N·KS of 20 pooled products of L Gaussian matrices
 # to their own N → ∞ law was measured between 0.5 and 1.0 for N = 16 … 512, L = 1, 4, 16
 # (benchmarks/finite_size_ks.py); the rest is left to networks with activations. At N = 512 the laws of L ± 1 factors
 # stand at 33 and more for L = 4, at 10 and more for L = 16; they pass 4 from N = 64 and N = 256 on only.
 FINITE_SIZE = 4.0
+_BESIDE = 0.01  # in log λ: farther from an atom nothing is taken for it, however inaccurate the smallest values are
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,12 +42,15 @@ class SpectrumComparison:
         Probability of a distance as large if the law were the mean law at this very N, with networks as the unit; None
         for one network.
     wasserstein_log
-        Wasserstein-1 distance in log λ between the non-zero parts.
+        Wasserstein-1 distance in log λ between the non-zero parts; above the floor, ∫ |F - G| d log λ.
     zeros, moments, edge
         Share of exact zeros, first two moments of λ, and largest log λ (the law's is its upper edge, which the largest
         value approaches from below as N grows).
     networks, dimension
         What was compared.
+    censored, log_floor
+        Share of censored values, and the log λ above which all are known: distances are then those above it and of the
+        mass below it, and the zeros cannot be judged. 0 and -inf where nothing is censored.
     verdict
         Is there a difference (ks_pvalue < 0.01), and does it exceed the finite-size allowance (ks - 3 ks_se > κ/N)?
         Both: "rejected". The first alone: "agrees to order 1/N", for the law is that of N → ∞. Neither: "agrees". The
@@ -61,74 +66,59 @@ class SpectrumComparison:
     edge: Deviation
     networks: int
     dimension: int
+    censored: float
+    log_floor: float
     verdict: Verdict
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LawDistance:
-    """Two laws: largest distance between their CDFs, and Wasserstein-1 in log λ between their non-zero parts."""
-
-    ks: float
-    wasserstein_log: float
 
 
 def compare_spectrum(law: SpectralMeasure, spectrum: EmpiricalSpectrum, allowance: float) -> SpectrumComparison:
     """Compare a measured spectrum with a law; `allowance` is the KS distance left to finite size."""
-    rows = _snapped(law, spectrum)
-    points = np.unique(np.concatenate([rows.ravel(), _atom_logs(law)]))
+    floor = spectrum.log_lam_floor
+    whole, law = law, law if floor == -np.inf else Floored(law, floor=floor)
+    rows = np.maximum(_snapped(law, spectrum), floor)
+    points = np.unique(np.concatenate([rows.ravel(), atom_logs(law)]))
     ks = float(np.max(np.abs(_gaps(law, points, _ecdf(rows, points).mean(axis=0)))))
     ks_se, pvalue = float("inf"), None
     if spectrum.networks > 1:
         thin = points[np.unique(np.linspace(0, points.size - 1, GRID).astype(int))]
-        gaps = _ecdf(rows, thin) - law.cdf_log(thin + _margin(thin))
+        gaps = _ecdf(rows, thin) - law.cdf_log(thin + margin(thin))
         ks_se, pvalue = jackknife_se(gaps), rotation_pvalue(gaps, law.accuracy)
     exceeds = ks - 3 * ks_se > allowance
     return SpectrumComparison(
         ks=ks,
         ks_se=ks_se,
         ks_pvalue=pvalue,
-        wasserstein_log=_wasserstein(_nonzero_quantiles(law), _nonzero_quantiles(spectrum)),
-        zeros=deviation(np.isneginf(spectrum.by_network).mean(axis=1), _zero_mass(law)),
-        moments=(_moment(law, spectrum, 1), _moment(law, spectrum, 2)),
-        edge=deviation(2 * spectrum.by_network[:, 0], _log_edge(law)),
+        wasserstein_log=_distance(law, spectrum, floor),
+        zeros=_zeros(whole, spectrum),
+        moments=(_moment(whole, spectrum, 1), _moment(whole, spectrum, 2)),
+        edge=deviation(2 * spectrum.by_network[:, 0], _log_edge(whole)),
         networks=spectrum.networks,
         dimension=spectrum.dimension,
+        censored=spectrum.censored_fraction,
+        log_floor=floor,
         verdict="undecided" if exceeds and (pvalue is None or pvalue >= LEVEL) else judge(pvalue, exceeds=exceeds),
     )
 
 
-def compare_laws(first: SpectralMeasure, second: SpectralMeasure) -> LawDistance:
-    """Measure how far two laws are apart."""
-    u = np.linspace(0.0, 1.0, 4 * GRID + 1)[1:-1]
-    points = np.concatenate([law.log_ppf(u) for law in (first, second)] + [_atom_logs(law) for law in (first, second)])
-    points = np.unique(points)
-    margin = _margin(points)
-    right = np.abs(first.cdf_log(points + margin) - second.cdf_log(points + margin))
-    below = (points - margin)[np.isfinite(points)]
-    left = np.abs(first.cdf_log(below) - second.cdf_log(below))
-    wasserstein = _wasserstein(_nonzero_quantiles(first), _nonzero_quantiles(second))
-    return LawDistance(ks=float(max(right.max(), left.max())), wasserstein_log=wasserstein)
+def _distance(law: SpectralMeasure, spectrum: EmpiricalSpectrum, floor: float) -> float:
+    """W₁ in log λ of the non-zero parts, or above the floor."""
+    measured = spectrum if floor == -np.inf else Floored(spectrum, floor=floor)
+    return _wasserstein(_nonzero_quantiles(law), _nonzero_quantiles(measured))
+
+
+def _zeros(law: SpectralMeasure, spectrum: EmpiricalSpectrum) -> Deviation:
+    """Compare the share of zeros; no z-score where censored values may be zeros too."""
+    found = deviation(np.isneginf(spectrum.by_network).mean(axis=1), zero_mass(law))
+    return replace(found, z=None) if spectrum.censored_fraction else found
 
 
 def _snapped(law: SpectralMeasure, spectrum: EmpiricalSpectrum) -> Array:
     """Log λ per network, ascending; what lies at an atom of the law up to the measurement's accuracy is put on it."""
     rows = 2 * spectrum.by_network[:, ::-1]
-    tolerance = 4 * spectrum.accuracy + 1e-9
-    for atom in _atom_logs(law)[np.isfinite(_atom_logs(law))]:
+    tolerance = min(4 * spectrum.accuracy, _BESIDE) + 1e-9
+    for atom in atom_logs(law)[np.isfinite(atom_logs(law))]:
         rows = np.where(np.abs(rows - atom) <= tolerance, atom, rows)
     return rows
-
-
-def _atom_logs(law: SpectralMeasure) -> Array:
-    return np.array([_log(lam) for lam, _ in law.atoms])
-
-
-def _log(lam: float) -> float:
-    return float(np.log(lam)) if lam > 0 else -np.inf
-
-
-def _zero_mass(law: SpectralMeasure) -> float:
-    return sum(mass for lam, mass in law.atoms if lam == 0)
 
 
 def _ecdf(rows: Array, points: Array) -> Array:
@@ -139,14 +129,9 @@ def _ecdf(rows: Array, points: Array) -> Array:
 def _gaps(law: SpectralMeasure, points: Array, right: Array) -> Array:
     """Empirical minus predicted CDF just above the points and just below them: atoms count on the right side."""
     left = np.concatenate([[0.0], right[:-1]])
-    margin = _margin(points)
-    below = np.where(np.isneginf(points), 0.0, law.cdf_log(points - margin))
-    return np.concatenate([right - law.cdf_log(points + margin), left - below])
-
-
-def _margin(points: Array) -> Array:
-    """Return steps of a few units in the last place."""
-    return _ATOM * np.spacing(np.maximum(np.abs(np.where(np.isfinite(points), points, 0.0)), 1.0))
+    step = margin(points)
+    below = np.where(np.isneginf(points), 0.0, law.cdf_log(points - step))
+    return np.concatenate([right - law.cdf_log(points + step), left - below])
 
 
 def jackknife_se(gaps: Array) -> float:
@@ -174,7 +159,7 @@ def rotation_pvalue(gaps: Array, accuracy: float) -> float:
 
 def _nonzero_quantiles(law: SpectralMeasure) -> Array:
     """Quantiles of log λ of the part without the atom at 0, at the middles of `GRID` equal shares; empty if none is."""
-    zero = _zero_mass(law)
+    zero = zero_mass(law)
     return law.log_ppf(zero + (1 - zero) * (np.arange(GRID) + 0.5) / GRID) if zero < 1 else np.empty(0)
 
 
@@ -187,7 +172,7 @@ def _wasserstein(first: Array, second: Array) -> float:
 
 def _log_edge(law: SpectralMeasure) -> float:
     """Log of the largest λ, which may itself be beyond the floating range."""
-    return float(max([*_atom_logs(law), *(() if law.log_bulk is None else law.log_bulk)]))
+    return float(max([*atom_logs(law), *(() if law.log_bulk is None else law.log_bulk)]))
 
 
 def _moment(law: SpectralMeasure, spectrum: EmpiricalSpectrum, k: int) -> Deviation:
