@@ -22,6 +22,7 @@ COMMANDS: Mapping[str, str] = MappingProxyType(
         "phase": "Map order and chaos over σ_w and σ_b, and what can be trained.",
         "laws": "Plot laws of singular values, and lay networks over them.",
         "width-depth": "Measure how much networks differ, against depth over width.",
+        "lyapunov": "Measure how fast singular values grow or fall with depth.",
         "product": "Measure matrices and their products, drawn or from a weight file.",
         "report": "Write the list of all reports.",
         "info": "Show versions, devices and precision settings.",
