@@ -19,6 +19,7 @@ from rmtbn.sweep.run import Records
 from rmtbn.theory.finite_width import log_singular_value_means, lyapunov_exponents, lyapunov_variances
 
 from ._predictions import Network
+from ._spectrum_route import MEANT, below, route_numbers, route_text
 
 QUANTILES = np.array([0.01, 0.1, 0.25, 0.5, 0.75, 0.9, 0.99])
 EXTREMES: Mapping[str, int] = {"largest": 0, "smallest": -1}  # of the singular values that are not 0
@@ -43,13 +44,14 @@ COLUMNS = ("quantity", "measured", "predicted")
 class Extreme:
     """The largest or smallest ln σ, and what theory says of its mean over as many networks.
 
-    The prediction is that for products of Gaussian matrices, None for other networks. Its error is the exact one of
-    such a mean, √(L v_k / networks): a standard error measured on four networks is itself uncertain by 40 %. `newman`
-    is exponent × depth alone, without the overlap of the frames of singular vectors, which no depth washes out
+    Nothing is measured where the value is censored. The prediction is that for products of Gaussian matrices, None for
+    other networks. Its error is the exact one of such a mean, √(L v_k / networks): a standard error measured on four
+    networks is itself uncertain by 40 %. `newman` is exponent × depth alone, without the overlap of the frames of
+    singular vectors, which no depth washes out
     (docs/derivations/lyapunov.md).
     """
 
-    measured: Scalar
+    measured: Scalar | None
     predicted: Scalar | None
     newman: float | None
 
@@ -67,12 +69,17 @@ class Measured:
             by_network=np.stack([np.asarray(row) for row in table.log_singular_values]),
             relative_error=float(table.relative_error.max()),
             method=str(table.route[0]),
-            batch_stats="batch" if norm == "batch" else None,
+            batch_stats=(self.parameters.get("batch_stats") or "batch") if norm == "batch" else None,
+            log_floor=table.log_floor.to_numpy(dtype=np.float64) if np.isfinite(table.log_floor).any() else None,
+            cdf_error=float(table.cdf_error.max()),
+            reason=str(table.reason[0]),
         )
         sigmas = {name: self.parameters.get(name) for name in ("sigma_w", "sigma_b")}
         self.weights = inits.weight_law(self.parameters["init"], activation, fan_in=self.width, **sigmas)
         network = Network(activation=activation, norm=norm, law=self.weights, q0=float(table.q0.mean()))
-        self.law: SpectralMeasure | None = network.jacobian_law(self.depth)
+        self.law: SpectralMeasure | None = None
+        if self.spectrum.batch_stats != "running":  # a law of the batch is not one of fixed statistics
+            self.law = network.jacobian_law(self.depth)
         self.comparison: SpectrumComparison | None = None if self.law is None else compare(self.law, self.spectrum)
         self.is_ginibre = (network.norm, network.activation, self.weights.distribution) == (
             "none",
@@ -85,14 +92,15 @@ class Measured:
         index = EXTREMES[name]
         nonzero = [row[np.isfinite(row)] for row in self.spectrum.by_network]
         measured = Scalar.over_networks([row[index] for row in nonzero if row.size], symbol="ln σ", label=name)
+        known = None if name == "smallest" and self.spectrum.censored_fraction else measured
         if not self.is_ginibre:
-            return Extreme(measured=measured, predicted=None, newman=None)
+            return Extreme(measured=known, predicted=None, newman=None)
         scale = self.depth * math.log(self.weights.sigma_w)
         mean = float(log_singular_value_means(self.width, depth=self.depth)[index]) + scale
         se = math.sqrt(self.depth * float(lyapunov_variances(self.width)[index]) / measured.networks)
         predicted = Scalar(value=mean, se=se, symbol="ln σ", label=name)
         newman = self.depth * float(lyapunov_exponents(self.width)[index]) + scale
-        return Extreme(measured=measured, predicted=predicted, newman=newman)
+        return Extreme(measured=known, predicted=predicted, newman=newman)
 
 
 def numbers(measured: Measured) -> dict[str, Any]:
@@ -104,6 +112,7 @@ def numbers(measured: Measured) -> dict[str, Any]:
         "dimension": spectrum.dimension,
         "log_singular_values": spectrum.by_network.tolist(),
         "relative_error": spectrum.relative_error,
+        **route_numbers(spectrum),
         "zeros": spectrum.zero_fraction,
         "log_sigma": {name: _extreme_numbers(measured.extreme(name)) for name in EXTREMES},
         "moments": [spectrum.moment(1), spectrum.moment(2)],
@@ -114,8 +123,8 @@ def numbers(measured: Measured) -> dict[str, Any]:
 def _extreme_numbers(extreme: Extreme) -> dict[str, float | None]:
     predicted = extreme.predicted
     return {
-        "mean": extreme.measured.value,
-        "se": extreme.measured.se,
+        "mean": None if extreme.measured is None else extreme.measured.value,
+        "se": None if extreme.measured is None else extreme.measured.se,
         "predicted": None if predicted is None else predicted.value,
         "predicted_se": None if predicted is None else predicted.se,
         "newman": extreme.newman,
@@ -153,7 +162,9 @@ def page(measured: Measured, *, data: str, manifest: Mapping[str, str]) -> Page:
     return Page(
         title=f"Singular values of a {network}{normed}",
         summary=_summary(measured),
-        sections=(Section(title="Spectrum of the Jacobian", blocks=(_reading(measured), figure, table)),),
+        sections=(
+            Section(title="Spectrum of the Jacobian", blocks=(_reading(measured), figure, table, route_text(spectrum))),
+        ),
         manifest=manifest,
     )
 
@@ -169,9 +180,7 @@ def _summary(measured: Measured) -> str:
 
 
 def _reading(measured: Measured) -> str:
-    meant = "the output of a batch with respect to that batch, whose examples the normalisation couples"
-    if measured.parameters["norm"] != "batch":
-        meant = "the output with respect to the input, at one input"
+    meant = MEANT[measured.spectrum.batch_stats]
     text = (
         f"J is the derivative of {meant}; λ = σ² is a squared singular value of J. A spectrum that spans many decades "
     )
@@ -196,18 +205,21 @@ def text(measured: Measured) -> str:
     """Return the table as lines of text."""
     table = (COLUMNS, *rows(measured))
     widths = [max(len(row[i]) for row in table) for i in range(len(COLUMNS))]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in table
-    )
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in table]
+    return "\n".join([*lines, route_text(measured.spectrum)])
 
 
 def rows(measured: Measured) -> tuple[tuple[str, ...], ...]:
     """Return the rows of the table: quantity, measured, predicted."""
     spectrum, law, found = measured.spectrum, measured.law, measured.comparison
-    listed: list[tuple[str, ...]] = [_extreme_row(measured.extreme(name)) for name in EXTREMES]
+    listed: list[tuple[str, ...]] = [_extreme_row(measured, name) for name in EXTREMES]
     quantiles = (spectrum.log_ppf(QUANTILES) / 2, None if law is None else law.log_ppf(QUANTILES) / 2)
     for i, p in enumerate(QUANTILES):
         listed.append((f"{p:g} quantile of ln σ", *(_text(None if q is None else float(q[i])) for q in quantiles)))
+        if spectrum.censored_fraction and quantiles[0][i] <= spectrum.log_lam_floor / 2:
+            listed[-1] = (listed[-1][0], below(spectrum), listed[-1][2])
+    if spectrum.censored_fraction:
+        listed.append(("share of censored values", number(spectrum.censored_fraction), "—"))
     listed.append(("share of zeros", number(spectrum.zero_fraction), number(found.zeros.predicted) if found else "—"))
     for k, deviation in enumerate(found.moments if found else (), start=1):
         listed.append(
@@ -223,10 +235,13 @@ def rows(measured: Measured) -> tuple[tuple[str, ...], ...]:
     return tuple(listed)
 
 
-def _extreme_row(extreme: Extreme) -> tuple[str, ...]:
-    measured, predicted = extreme.measured, extreme.predicted
-    text = "—" if predicted is None else with_error(predicted.value, predicted.se)
-    return f"{measured.label} ln σ", with_error(measured.value, measured.se), text
+def _extreme_row(measured: Measured, name: str) -> tuple[str, ...]:
+    extreme = measured.extreme(name)
+    found, predicted = (
+        None if scalar is None else with_error(scalar.value, scalar.se)
+        for scalar in (extreme.measured, extreme.predicted)
+    )
+    return f"{name} ln σ", below(measured.spectrum) if found is None else found, predicted or "—"
 
 
 def _table_caption(measured: Measured) -> str:

@@ -174,7 +174,8 @@ def test_page_says_what_was_measured_and_predicted():
     assert page.title == "Singular values of a ReLU network, he_normal, depth 8, width 16"
     assert found.comparison.verdict in page.summary
     (section,) = page.sections
-    text, figure, table = section.blocks
+    text, figure, table, route = section.blocks
+    assert "every value is right" in route
     assert "L/N, here 0.50" in text
     assert "σ_w = 1.414, σ_b = 0." in figure.caption
     assert "Gaussian vectors" in figure.caption
@@ -184,7 +185,7 @@ def test_page_says_what_was_measured_and_predicted():
     }
     html = render(page)
     assert "1 to 3" in html
-    assert _spectrum_page.text(found).count("\n") == len(table.rows)
+    assert _spectrum_page.text(found).count("\n") == len(table.rows) + 1
 
 
 def test_figure_has_the_law_over_the_histogram():
@@ -194,6 +195,103 @@ def test_figure_has_the_law_over_the_histogram():
         _spectrum_page.density(measured(), canvas)
     (ax,) = canvas.axes
     assert {text.get_text() for text in ax.get_legend().get_texts()} == {"measured", "theory"}
+
+
+DEEP = {"depth": 60, "width": 24, "activation": "linear", "init": "lecun_normal"}
+
+
+def test_what_a_route_cannot_tell_is_censored_everywhere():
+    """Dense SVD at depth 60: share and floor in the numbers, the table, the text and the page; no smallest value."""
+    found, exact = measured(method="dense", **DEEP), measured(**DEEP)
+    numbers = _spectrum_page.numbers(found)
+    share = np.mean(exact.spectrum.by_network <= found.spectrum.log_floor[:, None])
+    assert numbers["route"] == "dense"
+    assert numbers["censored"] == pytest.approx(share, abs=0.02)
+    assert 0.2 < numbers["censored"] < 0.9
+    assert sum(numbers["censored_by_network"]) == round(numbers["censored"] * 72)
+    assert len(numbers["log_floor"]) == 3
+    assert numbers["log_sigma"]["smallest"]["mean"] is None
+    assert numbers["log_sigma"]["largest"]["mean"] == pytest.approx(exact.extreme("largest").measured.value, abs=1e-6)
+    rows = {row[0]: row[1] for row in _spectrum_page.rows(found)}
+    assert rows["smallest ln σ"].startswith("< ")
+    assert rows["0.01 quantile of ln σ"].startswith("< ")
+    assert float(rows["share of censored values"]) == pytest.approx(share, abs=0.02)
+    for text in (_spectrum_page.text(found), render(_spectrum_page.page(found, data="Gaussian", manifest={}))):
+        assert "censored" in text
+        assert "as asked" in text
+    assert "share of censored values" not in _spectrum_page.text(exact)
+    assert _spectrum_page.numbers(exact)["log_floor"] is None
+    assert found.comparison.ks < 0.2
+    canvas = Figure()
+    _spectrum_page.density(found, canvas)
+    assert any("censored: " in text.get_text() for text in canvas.axes[0].texts)
+
+
+@pytest.mark.parametrize("method", ["slq", "lanczos"])
+def test_matrix_free_routes_give_what_is_above_the_floor(method):
+    """λ above 1e-4 of the largest as by products, the rest censored; probes carry their error."""
+    arguments = [
+        *("--depth", "20", "--width", "48", "--activation", "relu", "--init", "he_normal", "--networks", "1"),
+    ]
+    found = printed(*arguments, "--method", method, "--floor", "1e-4")
+    exact = printed(*arguments)
+    floor = exact["log_singular_values"][0][0] + math.log(1e-4) / 2
+    values, expected = (
+        np.array([-np.inf if v is None else v for v in one["log_singular_values"][0]]) for one in (found, exact)
+    )
+    assert found["route"] == method
+    assert found["censored"] > 0.2
+    assert np.mean(np.abs(np.maximum(values, floor) - np.maximum(expected, floor))) < (0.1 if method == "slq" else 1e-5)
+    assert (found["cdf_error"] > 0) == (method == "slq")
+
+
+def test_the_jacobian_of_batch_normalisation_is_stated():
+    """Batch statistics couple the batch (a share 1/B of zeros); running ones do not; JSON and page say which."""
+    kind = {"norm": "batch", "batch_size": 4, "width": 6, "depth": 2, "activation": "linear", "init": "lecun_normal"}
+    batch, running = measured(**kind), measured(**kind, batch_stats="running")
+    assert batch.spectrum.zero_fraction == pytest.approx(1 / 4)
+    assert running.spectrum.zero_fraction == 0.0
+    assert batch.spectrum.dimension == running.spectrum.dimension == 24
+    for found, name in ((batch, "batch"), (running, "running")):
+        assert _spectrum_page.numbers(found)["batch_stats"] == name
+        assert f"{name} statistics" in _spectrum_page.text(found)
+    assert running.law is None
+    assert "running" in render(_spectrum_page.page(running, data="Gaussian", manifest={}))
+
+
+def test_running_statistics_are_those_of_the_batch():
+    """Depth 1, linear: B copies of σ(diag(γ/√(v + ε)) W), v the unbiased variance over the batch of W x."""
+    kind = {"norm": "batch", "batch_size": 5, "width": 6, "depth": 1, "activation": "linear", "init": "lecun_normal"}
+    values = measured(1, **kind, batch_stats="running").spectrum.by_network[0].reshape(6, 5)
+    np.testing.assert_allclose(values, values[:, :1].repeat(5, axis=1), atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--memory", "10kB"], "`memory` must be more than 65,536 bytes, which the weights take; got '10,000'"),
+        (["--memory", "100kB"], "`memory_budget` must be at least"),
+        (["--memory", "plenty"], "`memory` must be a number of bytes such as 500MB or 4GB; got 'plenty'"),
+        (["--memory", "0GB"], "`memory` must be a number of bytes"),
+        (["--floor", "2"], "`floor` must be a finite number > 0.0 and < 1.0; got 2.0"),
+        (["--method", "qr"], "'qr' is not one of"),
+        (["--batch-stats", "running"], "`batch_stats` must be given with the norm 'batch' only; got 'running'"),
+        (["--width", "1000000"], "`memory` must be more than"),
+    ],
+)
+def test_impossible_requests_are_refused_in_one_line(arguments, message, tmp_path):
+    """Exit code 2, one line with the figures, nothing written."""
+    result = CliRunner().invoke(main, ["spectrum", "--preset", "quick", "--out", str(tmp_path / "out"), *arguments])
+    assert result.exit_code == 2
+    assert message in result.stderr
+    assert result.stderr.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("text", ["2GB", "2 GB", "2e9", "2000MB", "2000000000"])
+def test_sizes_of_memory_are_read_with_their_units(text):
+    """All the same number of bytes."""
+    assert spectrum._bytes(text) == 2_000_000_000
 
 
 @pytest.mark.slow

@@ -19,7 +19,7 @@ def spectrum_density(
     """Draw a histogram of log10 λ (λ a squared singular value), per decade, and the density of a law over it.
 
     The areas under histogram and curve are the masses of what is not an atom; atoms at zero, which have no place on
-    the axis, are written out, and other atoms of the law are vertical lines.
+    the axis, and the share of censored values are written out, and other atoms of the law are vertical lines.
 
     Parameters
     ----------
@@ -32,8 +32,8 @@ def spectrum_density(
     ax
         Where to draw.
     """
-    decades = 2.0 * spectrum.log_singular_values / LN10
-    decades = decades[np.isfinite(decades)]
+    known = np.isfinite(spectrum.by_network) & ~spectrum.censored
+    decades = 2.0 * spectrum.by_network[known] / LN10
     bins = (
         min(40, math.ceil(2 * decades.size ** (1 / 3))) if bins is None else _checks.integer("bins", bins, at_least=1)
     )
@@ -75,10 +75,15 @@ def _curve(law: SpectralMeasure, *, ax: Axes) -> None:
 
 def _zeros(spectrum: EmpiricalSpectrum, *, law: SpectralMeasure | None, ax: Axes) -> None:
     predicted = None if law is None else sum(mass for lam, mass in law.atoms if lam == 0)
-    if not spectrum.zero_fraction and not predicted:
+    lines = []
+    if spectrum.zero_fraction or predicted:
+        lines.append(f"exact zeros: {spectrum.zero_fraction:.1%}")
+        lines += [] if predicted is None else [f"in theory: {predicted:.1%}"]
+    if spectrum.censored_fraction:
+        floor = spectrum.log_lam_floor / LN10
+        lines.append(f"censored: {spectrum.censored_fraction:.1%}, below λ = 10^{floor:.1f}")
+    if not lines:
         return
-    text = f"exact zeros: {spectrum.zero_fraction:.1%}"
-    if predicted is not None:
-        text += f"\nin theory: {predicted:.1%}"
+    text = "\n".join(lines)
     ax.text(0.02, 0.98, text, transform=ax.transAxes, va="top")
     ax.margins(y=0.15)  # room for it
