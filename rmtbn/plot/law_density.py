@@ -13,7 +13,7 @@ from rmtbn.result import SpectralMeasure
 _POINTS = 400  # of a curve: finer than a pixel of a report's figure
 _TAIL = 1e-3  # share of a law's mass that may stay out of sight where its edge is at 0
 _WIDE = math.log(100.0)  # bulks that span more than this ratio of λ are drawn over decades
-_NEAR = 8  # points next to an edge, where a density may diverge, that do not set the height of the axis
+_EDGE = 0.03  # share of the mass next to either edge, where a density may diverge, that does not set the axis' height
 _MARKERS = "osD^vPXp"  # colours are not the only sign
 
 
@@ -52,7 +52,7 @@ def law_density(laws: Mapping[str, SpectralMeasure], *, decades: bool | None = N
             atoms = _shown_atoms(law, decades=decades)
             places, heights = ([atom[i] for atom in atoms] for i in (0, 1))
             masses.stem(places, heights, linefmt=f"C{number % 8}--", markerfmt=_MARKERS[number % 8], basefmt=" ")
-        tops.append(float(np.nanmax(density[_NEAR:-_NEAR], initial=0.0)))
+        tops.append(_top(x, density))
     _dress(ax, masses, top=max(tops), decades=decades)
     return ax
 
@@ -86,6 +86,16 @@ def _curve(law: SpectralMeasure, *, decades: bool) -> tuple[np.ndarray, np.ndarr
     with np.errstate(over="ignore", under="ignore"):
         density = np.exp(law.log_pdf_log(x)) * LN10 if decades else np.exp(law.log_pdf_log(x) - x)
     return (x / LN10 if decades else np.exp(x)), np.where(np.isfinite(density), density, np.nan)
+
+
+def _top(x: np.ndarray, density: np.ndarray) -> float:
+    """Find the largest density away from the edges."""
+    if x.size == 0:
+        return 0.0
+    steps = np.diff(x) * np.nan_to_num(density[1:] + density[:-1]) / 2
+    mass = np.concatenate([[0.0], np.cumsum(steps)])
+    inside = (mass >= _EDGE * mass[-1]) & (mass <= (1 - _EDGE) * mass[-1])
+    return float(np.nanmax(density[inside], initial=0.0))
 
 
 def _dress(ax: Axes, masses: Axes | None, *, top: float, decades: bool) -> None:
