@@ -153,3 +153,14 @@ def test_single_precision_is_served(route):
     assert jacobian.spectrum(single, x.float(), method=route).log_singular_values[0] == pytest.approx(
         expected, abs=1e-4
     )
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("route", ROUTES)
+def test_routes_agree_on_the_gpu(route):
+    """The same numbers with the network and its inputs on CUDA; the probes are the same draws."""
+    module, x = NETWORKS["relu"]
+    here = jacobian.spectrum(module, x, method=route, floor=1e-4)
+    there = jacobian.spectrum(network(30, 96, activation=nn.ReLU).cuda(), x.cuda(), method=route, floor=1e-4)
+    top = 2 * here.log_singular_values[0] + math.log(1e-4)
+    assert distance(here, there, max(top, here.log_lam_floor, there.log_lam_floor)) < 1e-3
