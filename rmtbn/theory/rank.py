@@ -21,9 +21,8 @@ from rmtbn import _checks
 
 Array = NDArray[np.float64]
 
-RELU_COLLAPSE = (
-    4.5 * math.pi**2
-)  # limit of (1 - c_l) l² for ReLU at He's scale: 1 - c′ = (1 - c) - (2√2/3π)(1 - c)^{3/2}
+# Limit of (1 - c_l) l² for ReLU at He's scale, where 1 - c′ = (1 - c) - (2√2/3π)(1 - c)^{3/2} + …
+RELU_COLLAPSE = 4.5 * math.pi**2
 
 
 def linear_soft_rank(initial: float, *, width: int, depth: int) -> Array:
