@@ -16,12 +16,11 @@ from rmtbn import inits, rng
 from rmtbn.activations import activation as find_activation
 from rmtbn.measure.jacobian import prefix_spectra
 from rmtbn.nets.activations import activation_module
-from rmtbn.result import SpectralMeasure
+from rmtbn.result import SpectralMeasure, tabulated
 from rmtbn.sweep.grid import Study
 from rmtbn.theory import length
 from rmtbn.theory.jacobian import JacobianLaw, jacobian_law
 
-from ._tabulated import tabulated
 
 WEIGHTS = ("gaussian", "orthogonal", "uniform")
 

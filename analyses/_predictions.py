@@ -7,11 +7,10 @@ import numpy as np
 
 from rmtbn import inits
 from rmtbn.activations import activation as find_activation
-from rmtbn.result import DepthProfile, SpectralMeasure
+from rmtbn.result import DepthProfile, SpectralMeasure, tabulated
 from rmtbn.theory import bn_mean_field, mean_field
 from rmtbn.theory.jacobian import jacobian_law
 
-from ._tabulated import tabulated
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,7 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from rmtbn.compare import SpectrumComparison, compare
-from rmtbn.result import EmpiricalSpectrum, Scalar, SpectralMeasure
+from rmtbn.result import EmpiricalSpectrum, Scalar, SpectralMeasure, tabulated
 from rmtbn.sweep.run import Records
 from rmtbn.theory.finite_width import log_det_law
 from rmtbn.theory.fuss_catalan import FussCatalan
@@ -19,7 +19,6 @@ from rmtbn.theory.jacobian import jacobian_law
 from rmtbn.theory.marchenko_pastur import MarchenkoPastur
 from rmtbn.theory.tracy_widom import top_lam_law
 
-from ._tabulated import tabulated
 
 Array = NDArray[np.float64]
 

@@ -6,7 +6,19 @@
 
 from rmtbn.result.depth_profile import DepthProfile
 from rmtbn.result.empirical_spectrum import EmpiricalSpectrum
+from rmtbn.result.parquet import from_parquet, to_parquet
 from rmtbn.result.scalar import Scalar
 from rmtbn.result.spectral_measure import LogSigmaView, SpectralMeasure
+from rmtbn.result.tabulated_law import TabulatedLaw, tabulated
 
-__all__ = ["DepthProfile", "EmpiricalSpectrum", "LogSigmaView", "Scalar", "SpectralMeasure"]
+__all__ = [
+    "DepthProfile",
+    "EmpiricalSpectrum",
+    "LogSigmaView",
+    "Scalar",
+    "SpectralMeasure",
+    "TabulatedLaw",
+    "from_parquet",
+    "tabulated",
+    "to_parquet",
+]

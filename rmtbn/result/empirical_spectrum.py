@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import final
 
 import numpy as np
@@ -10,8 +11,11 @@ from scipy import special
 
 from rmtbn import _checks
 from rmtbn.result.spectral_measure import SpectralMeasure
+from rmtbn.result.table_file import read_table, write_table
 
 Array = NDArray[np.float64]
+
+_KIND = "spectrum"
 
 
 @final
@@ -97,6 +101,30 @@ class EmpiricalSpectrum(SpectralMeasure):
     @property
     def _floors(self) -> Array:
         return np.full(self.networks, -np.inf) if self.log_floor is None else self.log_floor
+
+    def to_parquet(self, path: str | Path) -> None:
+        """Write one row per singular value, (network, log_singular_value), and what else is known beside them."""
+        columns = {
+            "network": np.repeat(np.arange(self.networks), self.dimension),
+            "log_singular_value": self.by_network.ravel(),
+        }
+        about = {name: getattr(self, name) for name in ("relative_error", "method", "batch_stats", "dimension")}
+        write_table(path, columns, kind=_KIND, about=about)
+
+    @classmethod
+    def from_parquet(cls, path: str | Path) -> "EmpiricalSpectrum":
+        """Read what `to_parquet` wrote.
+
+        Raises
+        ------
+        FileNotFoundError
+            If there is no such file.
+        InvalidArgumentError
+            If it is not the file of a spectrum.
+        """
+        _, columns, about = read_table(path, kind=_KIND)
+        rows = columns["log_singular_value"].reshape(-1, about.pop("dimension"))
+        return cls(by_network=rows, **about)
 
     @property
     def networks(self) -> int:
