@@ -21,7 +21,6 @@ from rmtbn.sweep.grid import Study
 from rmtbn.theory import length
 from rmtbn.theory.jacobian import JacobianLaw, jacobian_law
 
-
 WEIGHTS = ("gaussian", "orthogonal", "uniform")
 
 

@@ -12,7 +12,6 @@ from rmtbn.theory import bn_mean_field, mean_field
 from rmtbn.theory.jacobian import jacobian_law
 
 
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Network:
     """A fully connected network of constant width as theory sees it.

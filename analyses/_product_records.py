@@ -19,7 +19,6 @@ from rmtbn.theory.jacobian import jacobian_law
 from rmtbn.theory.marchenko_pastur import MarchenkoPastur
 from rmtbn.theory.tracy_widom import top_lam_law
 
-
 Array = NDArray[np.float64]
 
 # A random matrix passes them all but once in about 10⁵: outputs × KS distance of one matrix (σ_w² fitted) was at most

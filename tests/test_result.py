@@ -143,6 +143,17 @@ def test_view_in_log_sigma_is_the_same_law_at_half_the_logarithm(low):
     assert spectrum([[-900.0, 800.0]]).in_log_sigma.support == (-900.0, 800.0)
 
 
+def test_view_in_log_sigma_has_atoms_moments_and_draws():
+    """E (log σ)^k = E (ln λ)^k/2^k over the values; zeros at -inf; draws are those of λ, halved in the logarithm."""
+    law = spectrum([[0.5, -1.0, -2.0]])
+    view = law.in_log_sigma
+    assert (view.moment(), view.moment(2)) == pytest.approx((-2.5 / 3, 5.25 / 3))
+    draws = view.rvs(50, generator=rng.generator(1, "view"))
+    assert np.allclose(draws, np.log(law.rvs(50, generator=rng.generator(1, "view"))) / 2)
+    assert LogUniform(-1.0).in_log_sigma.atoms == ((-math.inf, 0.25),)
+    assert LogUniform(-1.0).in_log_sigma.moment(1) == -math.inf
+
+
 def test_condition_number_is_the_ratio_of_singular_values_outside_zero():
     """(log λ_max - log λ_min)/2 of the non-zero part; at a quantile p, between p and 1 - p of that part."""
     law = LogUniform(-1.0)  # non-zero part uniform over (-1, 1)

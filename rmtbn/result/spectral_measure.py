@@ -144,6 +144,20 @@ class LogSigmaView:
         """Quantiles of log σ; -inf inside an atom at 0."""
         return np.asarray(self._law.log_ppf(p) / 2)
 
+    def moment(self, k: int = 1) -> float:
+        """E (log σ)^k; -inf or inf where there is an atom at λ = 0."""
+        return self._law.log_moment(k) / 2.0**k
+
+    def rvs(self, n: int, *, generator: np.random.Generator) -> Array:
+        """Draw n independent values of log σ."""
+        return self.ppf(generator.random(_checks.integer("n", n, at_least=0)))
+
+    @property
+    def atoms(self) -> tuple[tuple[float, float], ...]:
+        """Point masses as ((log σ, mass), ...); -inf for λ = 0."""
+        with np.errstate(divide="ignore"):
+            return tuple((float(np.log(lam)) / 2, mass) for lam, mass in self._law.atoms)
+
     @property
     def support(self) -> tuple[float, float]:
         """Smallest interval of log σ that holds the law; -inf where λ = 0 belongs to it."""
