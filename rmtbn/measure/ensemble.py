@@ -79,7 +79,7 @@ def pushed(
     InvalidArgumentError
         If there is no module, they differ in their layers, or `x` is not as they take it.
     """
-    layers = _aligned(modules)
+    layers = aligned(modules)
     network.check_input(modules[0], x)
     everything = nn.ModuleList(modules)
     with batch_statistics.fixed(everything, batch_statistics.resolve(everything, batch_stats)):
@@ -110,8 +110,14 @@ def unit(values: Tensor, log_scale: Tensor) -> tuple[Tensor, Tensor]:
     return values / peak.reshape(-1, *(1,) * (values.ndim - 1)), log_scale + peak.double().log()
 
 
-def _aligned(modules: Sequence[nn.Module]) -> list[tuple[str, list[nn.Module]]]:
-    """Return (name, that layer of each network) for every layer."""
+def aligned(modules: Sequence[nn.Module]) -> list[tuple[str, list[nn.Module]]]:
+    """Return (name, that layer of each network) for every layer.
+
+    Raises
+    ------
+    InvalidArgumentError
+        If there is no network, or they differ in their layers or modes.
+    """
     if not modules:
         raise _checks.fail("modules", "one or more networks", list(modules))
     columns = [network.layers(module) for module in modules]

@@ -35,13 +35,17 @@ def push_tangents(layer: nn.Module, point: Tensor, tangents: Tensor, *, memory_b
     Tensor
         Directions at the output, shape (r, *output).
     """
-    rule = _RULES.get(type(layer))
-    if rule is not None and not (layer._forward_hooks or layer._forward_pre_hooks):
-        return rule(layer, point, tangents)
+    if has_rule(layer):
+        return _RULES[type(layer)](layer, point, tangents)
     # the input, the output and about as much again in between, of tangents and of their gradients
     each = 4 * point.element_size() * max(point.numel(), layer(point).numel())
     push = vmap(lambda tangent: jvp(layer, (point,), (tangent,))[1], chunk_size=max(1, memory_budget // each))
     return push(tangents)
+
+
+def has_rule(layer: nn.Module) -> bool:
+    """Tell whether the differential is known here: a linear layer, or an activation, which acts on each entry alone."""
+    return type(layer) in _RULES and not (layer._forward_hooks or layer._forward_pre_hooks)
 
 
 def _identity(layer: nn.Module, point: Tensor, tangents: Tensor) -> Tensor:  # noqa: ARG001

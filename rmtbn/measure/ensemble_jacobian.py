@@ -1,0 +1,152 @@
+"""Jacobian spectra of many networks of one architecture in one pass: tangents of all of them in one call per layer.
+
+The numbers are those of `rmtbn.measure.jacobian.spectrum` network by network; the twins in theory are the same laws.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import MappingProxyType
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from rmtbn import _checks
+from rmtbn.linalg import dense
+from rmtbn.linalg import product as products
+from rmtbn.linalg.push_forward import Step, push_forward
+from rmtbn.measure import batch_statistics, network
+from rmtbn.measure.ensemble import aligned
+from rmtbn.measure.stacked_tangents import stacked_map
+from rmtbn.result import EmpiricalSpectrum
+
+# Bytes for the factors of the networks in flight: an eighth of a machine of 8 GB.
+_MEMORY = 2**30
+# A product in flight holds U, T, the blocks before and after a push and the copies that LAPACK works on.
+_COPIES = 10
+
+Chain = list[Step]
+
+
+def ensemble_spectrum(
+    modules: Sequence[nn.Module],
+    x: Float[Tensor, "examples ..."],
+    *,
+    method: str = "product",
+    batch_stats: str | None = None,
+    memory_budget: int = _MEMORY,
+) -> EmpiricalSpectrum:
+    """Measure all singular values of the Jacobians of x -> module(x) for many networks at once.
+
+    Parameters
+    ----------
+    modules
+        Networks of one architecture, dtype and device, left as found. A `Sequential` (nested ones too) is pushed layer
+        by layer, anything else is one layer.
+    x
+        Inputs (B, ...features), the same for all networks.
+    method
+        "product": every value right at any depth. "dense": from the assembled Jacobians; what is below max(m, n) ε of
+        the largest value of its network is censored.
+    batch_stats
+        "batch", "running", or None for the modules' own mode.
+    memory_budget
+        Bytes for the networks in flight; as many as fit are pushed together.
+
+    Returns
+    -------
+    EmpiricalSpectrum
+        One row of B·m values for each network, in their order.
+
+    Raises
+    ------
+    InvalidArgumentError
+        As `rmtbn.measure.jacobian.spectrum`, and if the modules are none or differ in their layers.
+    """
+    measure = _ROUTES[_checks.one_of("method", method, _ROUTES)]
+    budget = _checks.integer("memory_budget", memory_budget, at_least=1)
+    layers = aligned(modules)
+    network.check_input(modules[0], x)
+    everything = nn.ModuleList(modules)
+    statistics = batch_statistics.resolve(everything, batch_stats)
+    with batch_statistics.fixed(everything, statistics):
+        network.check_output(modules[0], x)
+        coupled = statistics == "batch" or network.couples(modules[0], x)
+        chunks = [
+            measure(_chain([(same[a:b]) for _, same in layers], coupled, budget), x, count=b - a, coupled=coupled)
+            for a, b in _parts(len(modules), x, coupled=coupled, budget=budget)
+        ]
+    rows, errors, floors = zip(*chunks, strict=True)
+    return EmpiricalSpectrum(
+        by_network=np.concatenate(rows),
+        relative_error=max(errors),
+        method=method,
+        batch_stats=statistics,
+        log_floor=None if floors[0] is None else np.concatenate(floors),
+    )
+
+
+def _parts(networks: int, x: Tensor, *, coupled: bool, budget: int) -> Iterator[tuple[int, int]]:
+    """Cut the networks into runs [a, b) whose factors fit the budget."""
+    groups = 1 if coupled else len(x)
+    each = _COPIES * x.element_size() * groups * (x.numel() // groups) ** 2
+    size = max(1, budget // each)
+    return ((a, min(a + size, networks)) for a in range(0, networks, size))
+
+
+def _chain(layers: list[list[nn.Module]], coupled: bool, budget: int) -> Chain:
+    """Group the layers: one with a weight matrix, and what follows until the next."""
+    steps: list[list[Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]]] = []
+    for same in layers:
+        if not steps or any(parameter.ndim > 1 for parameter in same[0].parameters()):
+            steps.append([])
+        steps[-1].append(stacked_map(same, coupled=coupled, memory_budget=max(1, budget // 4)))
+    return list(steps)
+
+
+def _product(chain: Chain, x: Tensor, *, count: int, coupled: bool) -> tuple[np.ndarray, float, np.ndarray | None]:
+    """Log singular values (networks, outputs), their error and no floor, by re-factorised push-forward."""
+    groups = 1 if coupled else len(x)
+    product = products.identity(x.numel() // groups, batch=(count * groups,), dtype=x.dtype, device=x.device)
+    product, point = push_forward(product, _repeated(x, count), chain)
+    _check_finite(point)
+    found = products.log_singular_values(product)
+    rows = _padded(found.values.numpy(), product.u.shape[-2]).reshape(count, -1)
+    return rows, float(found.relative_error.max()), None
+
+
+def _dense(chain: Chain, x: Tensor, *, count: int, coupled: bool) -> tuple[np.ndarray, float, np.ndarray | None]:
+    """Do the same from the assembled Jacobians, with the log σ of each network below which values are noise."""
+    groups = 1 if coupled else len(x)
+    n = x.numel() // groups
+    point, jacobian = _repeated(x, count), torch.eye(n, dtype=x.dtype, device=x.device).expand(count * groups, n, n)
+    for move in (move for step in chain for move in step):
+        point, jacobian = move(point, jacobian)
+    _check_finite(point, jacobian)
+    logs = _padded(dense.singular_values(jacobian)[0].log().numpy(), jacobian.shape[-2]).reshape(count, -1)
+    share = dense.unresolved_below(jacobian)
+    floors = logs.max(axis=1) + math.log(share)
+    known = np.where(logs > floors[:, None], logs, logs.max(axis=1, keepdims=True))
+    error = share * float(np.exp(logs.max(axis=1) - known.min(axis=1)).max())
+    return logs, error, floors
+
+
+def _repeated(x: Tensor, count: int) -> Tensor:
+    return x.expand(count, *x.shape).clone()  # jvp refuses memory that is shared
+
+
+def _check_finite(*found: Tensor) -> None:
+    """Refuse networks that leave the floating range."""
+    if not all(bool(torch.isfinite(tensor).all()) for tensor in found):
+        raise _checks.fail("modules", "finite at x", "inf or nan in an output or a Jacobian")
+
+
+def _padded(values: Float[np.ndarray, "groups k"], outputs: int) -> Float[np.ndarray, "groups outputs"]:
+    """Append the exact zeros of outputs beyond the inputs."""
+    return np.pad(values, ((0, 0), (0, outputs - values.shape[1])), constant_values=-np.inf)
+
+
+_ROUTES: Mapping[str, Callable[..., tuple[np.ndarray, float, np.ndarray | None]]] = MappingProxyType(
+    {"product": _product, "dense": _dense}
+)

@@ -1,0 +1,100 @@
+"""Push tangents through one layer of many networks at once."""
+
+from typing import cast
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.func import functional_call, jvp, stack_module_state, vmap
+
+from rmtbn.linalg.push_forward import TangentMap
+from rmtbn.measure.tangents import has_rule, push_tangents
+
+# Parameters and buffers by name, with the networks in front.
+State = tuple[dict[str, Tensor], dict[str, Tensor]]
+
+
+def stacked_map(layers: list[nn.Module], *, coupled: bool, memory_budget: int) -> TangentMap:
+    """Return one layer of many networks together with its differential.
+
+    Parameters
+    ----------
+    layers
+        The same layer of each of K networks.
+    coupled
+        Whether the examples of a network form one group, or each its own.
+    memory_budget
+        Bytes that the intermediate results of one chunk of tangents may take.
+
+    Returns
+    -------
+    TangentMap
+        (point, u) -> (image, pushed): points (K, B, ...features); u of shape (K·G, m, r), columns of all examples
+        together (G = 1) if coupled, and of one example each (G = B) if not.
+    """
+    base = layers[0]
+    linear = type(base) is nn.Linear and not any(_hooked(layer) for layer in layers)
+    state = None if linear else _stacked_state(layers)
+    weights = [cast(nn.Linear, layer).weight for layer in layers] if linear else []
+
+    def one(parameters: dict[str, Tensor], buffers: dict[str, Tensor], h: Tensor) -> Tensor:
+        return functional_call(base, (parameters, buffers), (h,))
+
+    def move(point: Tensor, u: Float[Tensor, "groups m r"]) -> tuple[Tensor, Float[Tensor, "groups k r"]]:
+        lead = (len(point), u.shape[-1], point.shape[1]) if coupled else (*point.shape[:2], u.shape[-1])
+        tangents = u.mT.reshape(*lead, *point.shape[2:])
+        if linear:  # the order of tangents and examples does not matter
+            image = torch.stack([layer(h) for layer, h in zip(layers, point, strict=True)])
+            return image, _multiplied(weights, tangents).reshape(len(u), u.shape[-1], -1).mT
+        tangents = tangents if coupled else tangents.transpose(1, 2)
+        pushed = _pushed(base, state, point, tangents, memory_budget)
+        image = vmap(base)(point) if state is None else vmap(one)(*state, point)
+        return image, (pushed if coupled else pushed.transpose(1, 2)).reshape(len(u), u.shape[-1], -1).mT
+
+    return move
+
+
+def _hooked(layer: nn.Module) -> bool:
+    return bool(layer._forward_hooks or layer._forward_pre_hooks)
+
+
+def _stacked_state(layers: list[nn.Module]) -> State | None:
+    """Parameters and buffers with the networks in front; None where there are none."""
+    has_state = any(True for _ in layers[0].parameters()) or any(True for _ in layers[0].buffers())
+    return stack_module_state(layers) if has_state else None
+
+
+def _pushed(base: nn.Module, state: State | None, point: Tensor, tangents: Tensor, memory_budget: int) -> Tensor:
+    """Apply the differential of the layer of each network to its tangents (K, r, B, ...features)."""
+    if has_rule(base) and state is None:  # an activation: it has a slope in each entry
+        slopes = push_tangents(base, point, torch.ones_like(point)[None], memory_budget=memory_budget)
+        return tangents * slopes.transpose(0, 1)
+    each = 4 * point.element_size() * point.numel() * (1 + _growth(base, point))
+    chunk = max(1, memory_budget // each)
+
+    def of_one(parameters: dict[str, Tensor], buffers: dict[str, Tensor], h: Tensor, t: Tensor) -> Tensor:
+        def layer(z: Tensor) -> Tensor:
+            return functional_call(base, (parameters, buffers), (z,)) if parameters or buffers else base(z)
+
+        return vmap(lambda tangent: jvp(layer, (h,), (tangent,))[1], chunk_size=chunk)(t)
+
+    if state is None:
+        return vmap(lambda h, t: of_one({}, {}, h, t))(point, tangents)
+    return vmap(of_one)(*state, point, tangents)
+
+
+def _growth(base: nn.Module, point: Tensor) -> int:
+    """How many times as many entries go out as come in."""
+    return cast(Tensor, base(point[0])).numel() // max(1, point[0].numel())
+
+
+def _multiplied(weights: list[Tensor], tangents: Float[Tensor, "networks ... m"]) -> Tensor:
+    """Multiply the tangents of each network by its weights, as one matrix each."""
+    flat = tangents.reshape(len(weights), -1, tangents.shape[-1])
+    if flat.is_cuda:
+        pushed = flat @ torch.stack(weights).mT
+    else:  # one by one is faster than all in one call, and copies no weights
+        pushed = flat.new_empty(*flat.shape[:-1], weights[0].shape[0])
+        for matrix, weight, out in zip(flat, weights, pushed, strict=True):
+            torch.mm(matrix, weight.mT, out=out)
+    return pushed.reshape(*tangents.shape[:-1], weights[0].shape[0])

@@ -1,0 +1,127 @@
+"""Spectra of ensembles: the same numbers as network by network, in one pass."""
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from rmtbn import rng
+from rmtbn._checks import InvalidArgumentError
+from rmtbn.inits import initialise
+from rmtbn.measure import jacobian
+from rmtbn.measure.ensemble_jacobian import ensemble_spectrum
+from rmtbn.nets.mlp import mlp
+from rmtbn.nets.resnet import residual_mlp
+
+
+def draw(*shape: int) -> Tensor:
+    return torch.randn(shape, generator=rng.torch_generator(1, "ensemble", *shape), dtype=torch.float64)
+
+
+def perturbed(module: nn.Module, seed: int) -> nn.Module:
+    """A copy with parameters moved, and running statistics that are not the standard ones."""
+    module = copy.deepcopy(module).double()
+    generator = rng.torch_generator(seed, "perturbed")
+    for tensor in [*module.parameters(), *(b for b in module.buffers() if b.is_floating_point())]:
+        tensor.data += 0.1 * torch.rand(tensor.shape, generator=generator, dtype=torch.float64)
+    return module
+
+
+def networks(name: str, count: int = 3) -> list[nn.Module]:
+    made = []
+    for seed in range(count):
+        base = ARCHITECTURES[name]()
+        generator = rng.torch_generator(seed, "net")
+        made.append(perturbed(initialise(base.double(), "he_normal", generator=generator, activation="relu"), seed))
+    return made
+
+
+ARCHITECTURES = {
+    "tanh": lambda: mlp(depth=5, width=7, activation="tanh"),
+    "relu": lambda: mlp(depth=5, width=9, activation="relu", in_features=7),
+    "softplus and norm": lambda: nn.Sequential(nn.Linear(7, 6), nn.Softplus(), nn.LayerNorm(6), nn.Linear(6, 8)),
+    "batch norm": lambda: mlp(depth=3, width=7, activation="tanh", norm="batch"),
+    "residual": lambda: residual_mlp(depth=2, width=6, in_features=7, out_features=3, norm="batch"),
+    "one block": lambda: residual_mlp(depth=1, width=6, in_features=7, out_features=3)[1],
+}
+
+
+@pytest.mark.parametrize("method", ["product", "dense"])
+@pytest.mark.parametrize("batch_stats", ["batch", "running"])
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_spectra_are_those_of_each_network_alone(name, batch_stats, method):
+    """One row per network, equal to `jacobian.spectrum` of that network, zeros in the same places."""
+    modules, x = networks(name), draw(4, 6 if name == "one block" else 7)
+    together = ensemble_spectrum(modules, x, batch_stats=batch_stats, method=method)
+    assert (together.networks, together.method) == (3, method)
+    for row, module in zip(together.by_network, modules, strict=True):
+        alone = jacobian.spectrum(module, x, batch_stats=batch_stats, method="product")
+        known = alone.by_network[0] > (-20.0 if method == "product" else -10.0)
+        np.testing.assert_allclose(row[known], alone.by_network[0][known], rtol=0, atol=1e-9)
+        if method == "product":
+            np.testing.assert_array_equal(np.isneginf(row), np.isneginf(alone.by_network[0]))
+            assert together.batch_stats == alone.batch_stats
+    values = np.exp(together.by_network)
+    assert np.abs(values[0] - values[1]).max() > 1e-3
+
+
+def test_images_are_pushed_too():
+    """Convolution, pooling and batch normalisation over images, 3 networks at once."""
+
+    def build() -> nn.Module:
+        layers = (nn.Conv2d(2, 3, 3), nn.BatchNorm2d(3), nn.ReLU(), nn.AvgPool2d(2), nn.Flatten(), nn.Linear(3, 2))
+        return nn.Sequential(*layers)
+
+    modules, x = [perturbed(build(), seed) for seed in range(3)], draw(3, 2, 4, 4)
+    for stats in ("batch", "running"):
+        together = ensemble_spectrum(modules, x, batch_stats=stats)
+        for row, module in zip(together.by_network, modules, strict=True):
+            alone = jacobian.spectrum(module, x, batch_stats=stats, method="product").by_network[0]
+            np.testing.assert_allclose(np.exp(row), np.exp(alone), rtol=0, atol=1e-10)
+
+
+def test_memory_cuts_the_ensemble_and_changes_nothing():
+    """One network at a time, and tangents in chunks, give the same."""
+    modules, x = networks("batch norm", count=4), draw(4, 7)
+    whole, cut = (ensemble_spectrum(modules, x, memory_budget=budget) for budget in (2**30, 1))
+    np.testing.assert_allclose(np.exp(cut.by_network), np.exp(whole.by_network), rtol=1e-9, atol=1e-300)
+
+
+def test_networks_are_left_as_they_were():
+    """Parameters, running statistics and modes."""
+    modules, x = networks("batch norm"), draw(4, 7)
+    before = copy.deepcopy([module.state_dict() for module in modules])
+    ensemble_spectrum(modules, x, batch_stats="batch")
+    for module, state in zip(modules, before, strict=True):
+        assert all(torch.equal(value, state[key]) for key, value in module.state_dict().items())
+        assert module.training
+
+
+def test_dense_values_below_the_floor_are_censored():
+    """At depth 60 the dense route knows the top values and says which it does not; products know all."""
+    modules = [
+        initialise(mlp(depth=60, width=12, activation="linear").double(), "he_normal", generator=rng.torch_generator(s))
+        for s in (1, 2)
+    ]
+    wrong, right = (ensemble_spectrum(modules, draw(1, 12), method=method) for method in ("dense", "product"))
+    assert right.log_floor is None
+    assert right.relative_error < 1e-8
+    above = right.by_network > wrong.log_floor[:, None] + 10.0
+    np.testing.assert_allclose(wrong.by_network[above], right.by_network[above], rtol=0, atol=1e-3)
+    assert (right.by_network < wrong.log_floor[:, None]).any()
+
+
+def test_impossible_ensembles_are_refused():
+    """No network, two architectures, a network that is not finite, an unknown route."""
+    modules, x = networks("tanh"), draw(2, 7)
+    with pytest.raises(InvalidArgumentError, match="`modules` must be one or more networks"):
+        ensemble_spectrum([], x)
+    with pytest.raises(InvalidArgumentError, match="`modules` must be networks of one architecture"):
+        ensemble_spectrum([*modules, *networks("batch norm")], x)
+    with pytest.raises(InvalidArgumentError, match="`method` must be one of 'product', 'dense'; got 'slq'"):
+        ensemble_spectrum(modules, x, method="slq")
+    modules[1][0].weight.data[0, 0] = torch.inf
+    with pytest.raises(InvalidArgumentError, match="`modules` must be finite at x"):
+        ensemble_spectrum(modules, x, method="dense")
