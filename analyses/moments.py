@@ -92,7 +92,7 @@ def cell(
     x = correlated_pairs(pairs=PAIRS, features=width, correlation=START[norm], generator=generator).to(**place)
     v = torch.randn(x.shape, generator=generator, dtype=torch.float64).to(**place)
     found = ensemble_moments(modules, x)
-    gradients = ensemble_log_gradients(modules, x, lambda y: (y * v).sum())
+    gradients = ensemble_log_gradients(modules, x, v)
     count = len(found.layers)
     return {
         "layers": pd.DataFrame(

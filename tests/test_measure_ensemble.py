@@ -20,6 +20,7 @@ from rmtbn.measure.ensemble_moments import ensemble_moments
 from rmtbn.measure.ensemble_tangents import ensemble_log_growth
 from rmtbn.measure.gradients import log_gradient_norms
 from rmtbn.measure.moments import activation_moments, pair_correlations
+from rmtbn.measure.rank import ensemble_ranks
 from rmtbn.nets.mlp import mlp
 from rmtbn.nets.resnet import residual_mlp
 from rmtbn.theory.finite_width import log_norm_law
@@ -223,10 +224,41 @@ def test_log_norms_of_he_relu_networks_follow_hanin_and_nica(width, depth):
 
 @pytest.mark.slow
 def test_ten_thousand_layers():
-    """log q of He's ReLU at 10,000 layers is finite and near -5L/(2N) in mean (Hanin & Nica 2019)."""
+    """At 10,000 layers all is finite: He's ReLU near -5L/(2N) (Hanin & Nica 2019), linear with σ_w = 2 near L ln 4."""
     depth, width = 10_000, 64
-    modules = drawn(mlp, 2, depth=depth, width=width)
-    found = ensemble_moments(modules, pairs(width, count=1))
-    expected = -2.5 * depth / width
-    spread = (5 * depth / width) ** 0.5
-    assert np.abs(found.log_second_moment[:, -1] - expected).max() < 4 * spread
+    modules, x = drawn(mlp, 2, depth=depth, width=width), pairs(width, count=1)
+    found = ensemble_moments(modules, x)
+    assert np.abs(found.log_second_moment[:, -1] + 2.5 * depth / width).max() < 4 * (5 * depth / width) ** 0.5
+    modules = drawn(mlp, 2, activation="linear", sigma_w=2.0, depth=depth, width=width)
+    v = torch.randn(2, width, dtype=torch.float64, generator=rng.torch_generator(3, "v"))
+    moments, ranks = ensemble_moments(modules, x), ensemble_ranks(modules, x)
+    law = log_norm_law("linear", widths=(width,) * (depth + 1))  # of products of Gaussian matrices, σ_w = 1
+    growths = (
+        moments.log_second_moment[:, -1],
+        list(ensemble_log_growth(modules, x, v).values())[-1],
+        next(iter(ensemble_log_gradients(modules, x, v).values())) - math.log(2 * width),
+    )
+    for growth in growths:
+        assert np.abs(growth - law.mean - depth * math.log(4)).max() < 4 * law.variance**0.5 + 10
+    for kept in (moments.overall, moments.over_units, moments.over_examples):
+        assert all(np.isfinite(getattr(kept, name)).all() for name in ("mean", "log_variance", "skewness", "kurtosis"))
+    assert (ranks.log_participation >= -1e-12).all()
+    assert (ranks.log_entropy >= -1e-12).all()
+    assert np.isfinite(ranks.log_orthogonality_gap).all()
+    assert not np.isnan(ranks.isometry_gap).any()
+
+
+def test_a_fixed_cotangent_is_a_linear_loss():
+    """ℓ = ⟨y, v⟩ as a tensor and as a function, to rounding; where y is beyond the floating range the tensor serves."""
+    modules, x = drawn(mlp, 2, depth=3, width=6, activation="tanh"), pairs(6)
+    v = torch.randn(x.shape, dtype=torch.float64, generator=rng.torch_generator(3, "v"))
+    tensor, function = (ensemble_log_gradients(modules, x, loss) for loss in (v, lambda y: (y * v).sum()))
+    np.testing.assert_allclose(list(tensor.values()), list(function.values()), rtol=1e-12)
+    huge = drawn(mlp, 2, activation="linear", sigma_w=1e60, depth=6, width=6)
+    with pytest.raises(InvalidArgumentError, match="`modules` must be networks with finite outputs"):
+        ensemble_log_gradients(huge, x, lambda y: y.sum())
+    growth = -np.diff(list(ensemble_log_gradients(huge, x, v).values()), axis=0)
+    np.testing.assert_allclose(growth, 120 * math.log(10), atol=4.0)
+    for wrong in (v[:1], v * math.nan):
+        with pytest.raises(InvalidArgumentError, match="`loss` must be a function, or a finite tensor"):
+            ensemble_log_gradients(modules, x, wrong)

@@ -19,7 +19,7 @@ from rmtbn.measure.ensemble import State, pushed, unit
 def ensemble_log_gradients(
     modules: Sequence[nn.Module],
     x: Float[Tensor, "examples ..."],
-    loss: Callable[[Tensor], Tensor],
+    loss: Callable[[Tensor], Tensor] | Tensor,
     *,
     batch_stats: str | None = None,
 ) -> dict[str, Float[np.ndarray, " networks"]]:
@@ -32,7 +32,8 @@ def ensemble_log_gradients(
     x
         Inputs (examples, ...features), the same for all.
     loss
-        One network's output (examples, ...) → a scalar ℓ; for example ⟨y, v⟩ with a fixed v, or a cross-entropy.
+        One network's output (examples, ...) → a scalar ℓ, for example a cross-entropy; or a tensor v of the shape of
+        the output, for ℓ = ⟨y, v⟩, whose gradient exists however far y is beyond the floating range.
     batch_stats
         "batch", "running", or None for the modules' own mode.
 
@@ -44,11 +45,21 @@ def ensemble_log_gradients(
     Raises
     ------
     InvalidArgumentError
-        As `rmtbn.measure.ensemble.pushed`, and if the outputs of the last layer or the loss leave the floating range.
+        As `rmtbn.measure.ensemble.pushed`; if v is not like the output or not finite; and, for a function, if the
+        outputs of the last layer or the loss leave the floating range.
     """
     with pushed(modules, x, batch_stats=batch_stats) as layers:
         visited = list(layers)
-        return _pulled_back(visited, _cotangent(visited[-1], loss))
+        cotangent = _fixed(visited[-1], loss) if isinstance(loss, Tensor) else _cotangent(visited[-1], loss)
+        return _pulled_back(visited, cotangent)
+
+
+def _fixed(last: State, v: Tensor) -> Tensor:
+    """Return the same cotangent for all networks."""
+    if v.shape != last.outputs.shape[1:] or not bool(torch.isfinite(v).all()):
+        shape = tuple(last.outputs.shape[1:])
+        raise _checks.fail("loss", f"a function, or a finite tensor of the output's shape {shape}", tuple(v.shape))
+    return v.to(last.outputs).expand_as(last.outputs).clone()
 
 
 def _cotangent(last: State, loss: Callable[[Tensor], Tensor]) -> Tensor:
