@@ -182,6 +182,8 @@ def test_wide_ensembles_follow_the_mean_field():
     spread = found.log_q_spread()
     assert spread.value.shape == (depth,)
     assert (spread.se > 0).all()
+    expected = np.var(found.overall.log_variance, axis=0, ddof=1)
+    np.testing.assert_allclose(found.log_variance_spread().value, expected, rtol=1e-12)
 
 
 def test_impossible_ensembles_are_refused():

@@ -83,18 +83,11 @@ class EnsembleMoments:
 
     def log_q_spread(self) -> DepthProfile:
         """Variance between networks of log q; its standard error is that of a variance of Gaussian values."""
-        count = len(self.log_second_moment)
-        if count < 2:
-            raise _checks.fail("modules", "two or more networks, to have a spread", count)
-        variance = self.log_second_moment.var(axis=0, ddof=1)
-        return DepthProfile(
-            depth=self.depth,
-            value=variance,
-            se=variance * np.sqrt(2 / (count - 1)),
-            symbol="Var ln q",
-            label="variance between networks of the log mean square",
-            networks=count,
-        )
+        return _spread(self.log_second_moment, self.depth, symbol="Var ln q", label="log mean square")
+
+    def log_variance_spread(self) -> DepthProfile:
+        """Variance between networks of the log variance over all entries; its error is as in `log_q_spread`."""
+        return _spread(self.overall.log_variance, self.depth, symbol="Var ln var", label="log variance")
 
     def correlation(self) -> DepthProfile:
         """Mean over networks of the correlation c, averaged over the pairs of a network."""
@@ -185,6 +178,21 @@ def _decorrelation(h: Float[Tensor, "networks examples units"]) -> Float[Tensor,
     directions = h / h.norm(dim=2, keepdim=True)
     first, second = directions[:, 0 : 2 * pairs : 2], directions[:, 1 : 2 * pairs : 2]
     return (first - second).square().sum(2) / 2
+
+
+def _spread(values: Array, depth: Array, *, symbol: str, label: str) -> DepthProfile:
+    count = len(values)
+    if count < 2:
+        raise _checks.fail("modules", "two or more networks, to have a spread", count)
+    variance = values.var(axis=0, ddof=1)
+    return DepthProfile(
+        depth=depth,
+        value=variance,
+        se=variance * np.sqrt(2 / (count - 1)),
+        symbol=symbol,
+        label=f"variance between networks of the {label}",
+        networks=count,
+    )
 
 
 def _four(columns: dict[str, Array], name: str) -> FourMoments:
