@@ -34,6 +34,20 @@ def test_values_are_right_also_where_the_first_algorithm_fails(failure, monkeypa
     assert (values.dtype, values.device.type) == (torch.float64, "cpu")
 
 
+@pytest.mark.parametrize("failure", [None, fails, out_of_memory])
+@pytest.mark.parametrize("shape", [(7, 5), (5, 7), (0, 4)])
+def test_decompositions_are_right_also_where_the_first_algorithm_fails(failure, shape, monkeypatch):
+    """U diag(s) Vh is the matrix, UᵀU = 1 = Vh Vhᵀ, s descending; also without rows."""
+    matrix = torch.randn(shape, generator=rng.torch_generator(2, "dense"), dtype=torch.float64)
+    if failure and matrix.numel():
+        monkeypatch.setattr(torch.linalg, "svd", lambda matrix, **_options: failure(matrix))
+    u, s, vh = dense.decomposition(matrix)
+    torch.testing.assert_close(u @ torch.diag(s) @ vh, matrix)
+    torch.testing.assert_close(u.mT @ u, torch.eye(len(s), dtype=torch.float64))
+    torch.testing.assert_close(vh @ vh.mT, torch.eye(len(s), dtype=torch.float64))
+    assert bool((s.diff() <= 0).all())
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_values_below_the_floor_are_noise(dtype):
     """σ = 10^-i, i = 0 … 19: above max(m, n) ε right to 10 %, below it wrong by more for most."""

@@ -112,6 +112,21 @@ def test_a_failing_svd_falls_back_and_is_reported(monkeypatch):
     assert "on the CPU" not in expected.reason
 
 
+@pytest.mark.parametrize("route", ["slq", "lanczos"])
+def test_matrix_free_routes_survive_a_failing_svd(route, monkeypatch):
+    """The small decompositions fall back too: the same values."""
+    module, x = NETWORKS["narrow"]
+    expected = jacobian.spectrum(module, x, method=route)
+
+    def fails(matrix, **options):
+        raise torch.linalg.LinAlgError("cusolver error")
+
+    monkeypatch.setattr(torch.linalg, "svdvals", fails)
+    monkeypatch.setattr(torch.linalg, "svd", fails)
+    found = jacobian.spectrum(module, x, method=route)
+    np.testing.assert_allclose(found.by_network, expected.by_network, rtol=0, atol=1e-3)
+
+
 def test_the_choice_and_its_reason_are_in_the_result():
     """method="auto": every value by products; down to a floor what is cheapest; in little memory what fits."""
     module, x = NETWORKS["linear"]

@@ -1,4 +1,4 @@
-"""Singular values of an assembled matrix: LAPACK's or the device's, and a second algorithm where the first fails."""
+"""Singular values of a matrix at hand: LAPACK's or the device's, and a second algorithm where the first fails."""
 
 import numpy as np
 import torch
@@ -38,6 +38,38 @@ def singular_values(matrix: Float[Tensor, "*batch m n"]) -> tuple[Float[Tensor, 
     flat = matrix.reshape(-1, *matrix.shape[-2:]).double().cpu().numpy()
     found = [linalg.svd(one, compute_uv=False, lapack_driver="gesvd") for one in flat]
     return torch.from_numpy(np.stack(found)).reshape(*matrix.shape[:-2], -1), True
+
+
+def decomposition(
+    matrix: Float[Tensor, "m n"],
+) -> tuple[Float[Tensor, "m k"], Float[Tensor, " k"], Float[Tensor, "k n"]]:
+    """Compute the thin decomposition U diag(s) Vh where the matrix is, with the same second algorithm as fallback.
+
+    Parameters
+    ----------
+    matrix
+        Finite, shape (m, n).
+
+    Returns
+    -------
+    u, s, vh
+        Of the matrix's dtype and on its device, s descending.
+
+    Raises
+    ------
+    numpy.linalg.LinAlgError
+        If neither algorithm converges.
+    """
+    try:
+        u, s, vh = torch.linalg.svd(matrix, full_matrices=False)
+    except RuntimeError:
+        s = torch.full((1,), torch.nan)
+    if bool(torch.isfinite(s).all()):
+        return u, s, vh
+    host = matrix.double().cpu().numpy()
+    found = linalg.svd(host, full_matrices=False, lapack_driver="gesvd")
+    u, s, vh = (torch.from_numpy(np.ascontiguousarray(part)).to(matrix) for part in found)
+    return u, s, vh
 
 
 def unresolved_below(matrix: Float[Tensor, "*batch m n"]) -> float:

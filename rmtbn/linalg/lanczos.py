@@ -14,6 +14,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from rmtbn import _checks
+from rmtbn.linalg import dense
 from rmtbn.linalg.operator import Operator
 
 # Columns for each value that is asked for, beyond the first block: with two blocks of this many, the largest values of
@@ -211,26 +212,26 @@ def above(
     while True:
         start = orthonormal_rows(width, operator.inputs, like=operator, generator=generator)
         for found in bidiagonalisations(operator, start):
-            values = torch.linalg.svdvals(found.matrix)
+            values = dense.singular_values(found.matrix)[0]
             count = int((values > share * values[:1]).sum())
             if found.last and count == len(values):
                 continue
             if _estimated_residual(found, count) <= max(tolerance * share, least):
                 break
-        if width == smaller or not bool(copied(values[:count], width).any()):
+        if width == smaller or not bool(copied(values[:count].to(operator.dtype), width).any()):
             return _extremes(operator, found, count)
         width = min(2 * width, smaller)
 
 
 def copied(values: Float[Tensor, " k"], width: int) -> Bool[Tensor, " k"]:
-    """Say which values are among `width` or more equal ones (to half the digits): such a block sees no more copies."""
+    """Say which are among `width` or more equal ones (to half the digits of the dtype): a block sees no more copies."""
     gaps = (values[:, None] - values[None, :]).abs() <= torch.finfo(values.dtype).eps ** 0.5 * values[:, None]
     return gaps.sum(dim=1) >= width
 
 
 def _extremes(operator: Operator, found: Bidiagonal, count: int) -> Extremes:
     """Ritz values and the norms of the residuals J v - σ u, which need J once more; Jᵀ u - σ v is 0."""
-    p, values, qh = torch.linalg.svd(found.matrix, full_matrices=False)
+    p, values, qh = dense.decomposition(found.matrix)
     values, p, qh = values[:count], p[:, :count], qh[:count]
     if not len(values):  # J = 0
         zeros = values.new_zeros(count)
@@ -246,7 +247,7 @@ def _extremes(operator: Operator, found: Bidiagonal, count: int) -> Extremes:
 def _estimated_residual(found: Bidiagonal, count: int) -> float:
     """Return the largest residual of the first values of B less its newest columns, over the largest value."""
     square = found.matrix[:, : found.matrix.shape[1] - found.last]
-    p, values, _ = torch.linalg.svd(square, full_matrices=False)
+    p, values, _ = dense.decomposition(square)
     coupling = found.matrix[:, found.matrix.shape[1] - found.last :]
     return float((torch.linalg.vector_norm(p[:, :count].mT @ coupling, dim=1) / values[0]).max()) if found.last else 0.0
 
@@ -262,7 +263,7 @@ def _orthogonalised(
     rest = block - inside @ basis
     again = rest @ basis.mT
     q, r = torch.linalg.qr((rest - again @ basis).mT)
-    u, s, vh = torch.linalg.svd(r)
+    u, s, vh = dense.decomposition(r)
     noise = _NOISE * torch.finfo(block.dtype).eps * math.sqrt(block.shape[1]) * scale
     rank = min(int((s > noise).sum()), block.shape[1] - len(basis))
     fresh = (q @ u[:, :rank]).mT

@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Bool, Float
 
 from rmtbn import _checks
+from rmtbn.linalg import dense
 from rmtbn.linalg.lanczos import Bidiagonal, bidiagonalisations, copied, orthonormal_rows
 from rmtbn.linalg.operator import Operator
 
@@ -132,8 +133,8 @@ def _grown(
     where the limit came first.
     """
     for found in states:
-        values = torch.linalg.svdvals(found.matrix)
-        logs = values[values > 0].double().log().cpu().numpy()
+        values = dense.singular_values(found.matrix)[0]
+        logs = values[values > 0].log().numpy()
         if found.last == 0:
             return found, 0.0
         gap = max(0.0, 2 * (logs[-1] - logs[0] - lowest))
@@ -157,7 +158,7 @@ def _residual(operator: Operator, found: Bidiagonal, generator: torch.Generator)
 
 def _density(found: Bidiagonal, residual: float, lowest: float, missed: float, n: int) -> Density:
     """Read nodes, masses and errors off B."""
-    _, values, right = torch.linalg.svd(found.matrix, full_matrices=False)
+    _, values, right = dense.decomposition(found.matrix)
     values, right = values[values > 0], right[values > 0]
     by_probe = right[:, : found.start].square().double().cpu().numpy().T  # (probes, nodes); the rest is below
     theta = values.double().cpu().numpy()
