@@ -7,7 +7,8 @@ from matplotlib.ticker import FuncFormatter
 
 from rmtbn.plot.points import points
 
-from ._lyapunov_records import NAMES, Exponents, Kind, name, short_name
+from ._lyapunov_records import Exponents
+from ._lyapunov_theory import NAMES, Kind, expected_log_sigma, name, short_name
 
 SHOWN = 24  # points of a spectrum, so that they can be told apart
 LOWEST = -2.5  # exponents below are off the figures
@@ -25,14 +26,12 @@ def draw_spectra(exponents: Exponents, groups: list[tuple[str, list[Kind]]], can
         ax.legend(loc="lower left", fontsize=8)
 
 
-def _spectrum(exponents: Exponents, kind: Kind, *, law: np.ndarray | None, label: str, ax: Axes) -> None:
+def _spectrum(exponents: Exponents, kind: Kind, *, law: np.ndarray, label: str, ax: Axes) -> None:
     width = exponents.widths(kind)[-1]
     found, dimension = exponents.profile(kind, width=width), exponents.exponents(kind, width=width).shape[1]
     kept = np.unique(np.linspace(0, found.value.size - 1, min(SHOWN, found.value.size)).round().astype(int))
-    line = None
-    if law is not None:
-        live = np.flatnonzero(np.isfinite(law) & (law > LOWEST))
-        line = ((live + 1) / dimension, law[live])
+    live = np.flatnonzero(np.isfinite(law) & (law > LOWEST))
+    line = ((live + 1) / dimension, law[live])
     share = found.depth[kept] / dimension
     points(share, found.value[kept], se=found.se[kept], label=label, line=line, ax=ax)
 
@@ -40,11 +39,13 @@ def _spectrum(exponents: Exponents, kind: Kind, *, law: np.ndarray | None, label
 def draw_batch(exponents: Exponents, pairs: list[tuple[Kind, Kind | None]], canvas: Canvas) -> None:
     """Draw exponents with batch normalisation and without, a panel for each pair of kinds."""
     for (kind, other), ax in zip(pairs, canvas.subplots(1, len(pairs), squeeze=False).flat, strict=True):
-        _spectrum(exponents, kind, law=None, label="batch norm", ax=ax)
-        top = exponents.prediction(kind, width=exponents.widths(kind)[-1]).top
+        predicted = exponents.prediction(kind, width=exponents.widths(kind)[-1])
+        top = predicted.top
+        _spectrum(exponents, kind, law=predicted.spectrum, label="batch norm", ax=ax)
         ax.axhline(top, color="C0", ls="--", label="½ ln λ_G")
         if other is not None:
-            _spectrum(exponents, other, law=None, label="none", ax=ax)
+            law = exponents.prediction(other, width=exponents.widths(other)[-1]).spectrum
+            _spectrum(exponents, other, law=law, label="none", ax=ax)
         title = f"{NAMES.get(kind.activation, kind.activation)}, {kind.init}"
         ax.set(
             title=title,
@@ -77,12 +78,12 @@ def draw_depth(exponents: Exponents, kinds: list[Kind], canvas: Canvas) -> None:
 
 def _depth_line(exponents: Exponents, kind: Kind, *, k: int, depths: list[int]) -> tuple[list[int], np.ndarray] | None:
     width = exponents.widths(kind)[-1]
-    known = [exponents.expected_log_sigma(kind, width=width, depth=d) for d in depths]
+    known = [expected_log_sigma(kind, width=width, depth=d) for d in depths]
     if known[0] is not None:
         return depths, np.array([log[k - 1] / d for log, d in zip(known, depths, strict=True) if log is not None])
     predicted = exponents.prediction(kind, width=width)
-    value = predicted.top if k == 1 else (None if predicted.spectrum is None else predicted.spectrum[k - 1])
-    return None if value is None or not np.isfinite(value) else (depths, np.full(len(depths), value))
+    value = predicted.top if k == 1 else float(predicted.spectrum[k - 1])
+    return None if not np.isfinite(value) else (depths, np.full(len(depths), value))
 
 
 def draw_widths(exponents: Exponents, canvas: Canvas) -> None:

@@ -11,7 +11,8 @@ from rmtbn.report.page import Block, Figure, Page, Section, Table
 from . import _lyapunov_figures
 from ._lyapunov_claims import claims
 from ._lyapunov_figures import LOWEST
-from ._lyapunov_records import NAMES, Exponents, Kind, name
+from ._lyapunov_records import Exponents
+from ._lyapunov_theory import NAMES, Kind, name
 
 ROUNDING = 1e-9  # of an exponent
 COLUMNS = ("kind", "width", "largest", "theory", "by", "mean of all", "theory", "whole spectrum")
@@ -86,10 +87,10 @@ def _introduction(exponents: Exponents) -> Iterator[Block]:
     yield (
         "What theory says: for linear networks every exponent at every width (Newman), for ReLU with Gaussian weights "
         "too, as long as units are on; for other activations the spectrum for N → ∞, whose largest exponent is "
-        "½ ln χ₁ of the mean field and whose mean is that of ln|det|. Under batch normalisation theory gives the "
-        "largest, ½ ln λ_G, for N → ∞ and a fixed batch; for the others there is no law here. The mean of all is −∞ "
-        "for ReLU, which turns half of the units off in every layer, and under batch normalisation, which removes the "
-        "mean and the scale of every unit."
+        "½ ln χ₁ of the mean field and whose mean is that of ln|det|. Under batch normalisation it is the spectrum for "
+        "N → ∞ and a fixed batch, whose largest exponent is ½ ln λ_G; how finite width changes it is not known. The "
+        "mean of all is −∞ for ReLU, which turns half of the units off in every layer, and under batch normalisation, "
+        "which removes the mean and the scale of every unit: there theory has nothing to say of it."
     )
 
 
@@ -125,7 +126,7 @@ def _batch_blocks(exponents: Exponents) -> Iterator[Block]:
         size=(4.2 * max(len(pairs), 1.7), 4.2),
         caption="Exponents with batch normalisation "
         f"(B = {exponents.batch(pairs[0][0])}) and without (critical), against their share, at the largest width; "
-        f"dashed, ½ ln λ_G. Exponents below {number(LOWEST, digits=2)} are not shown: with batch "
+        f"lines are theory, dashed ½ ln λ_G. Exponents below {number(LOWEST, digits=2)} are not shown: with batch "
         "normalisation a share of 2/B of them, the mean and the scale of every unit, which it removes (the scale up to "
         "its ε).",
         alt="With batch normalisation the largest exponents are above 0, at the dashed line; without, they are at 0.",
@@ -184,7 +185,7 @@ def _tables(exponents: Exponents) -> Iterator[Block]:
 def _row(exponents: Exponents, kind: Kind, *, width: int) -> tuple[str, ...]:
     top, mean = exponents.top(kind, width=width), exponents.mean(kind, width=width)
     predicted = exponents.prediction(kind, width=width)
-    whole = "no law" if predicted.spectrum is None else ("exact" if kind.is_exact else "N → ∞")
+    whole = "exact" if kind.is_exact else "N → ∞"
     return (
         name(kind),
         str(width),

@@ -17,7 +17,7 @@ from rmtbn.report.page import Block, Claim, Figure, Page, Section, Table
 from ._product_records import EDGE_LIMIT, Layer, Products
 
 QUANTILES = np.array([0.01, 0.25, 0.5, 0.75, 0.99])
-POINTS = 200  # of the figure of one factor
+POINTS = 40  # of the figure of one factor, beside the ten largest
 ROWS = 40  # of the table of factors; further ones are passed over evenly
 ROUNDING = 1e-9  # distances below are written 0
 FEWEST = 8  # singular values that a factor needs to be told from a random matrix
@@ -108,8 +108,9 @@ def _product_blocks(products: Products) -> Iterator[Block]:
         alt="Histogram of λ over decades with the density of the law over it.",
     )
     yield Table(
-        caption=f"Measured (standard errors over {products.networks} products) and predicted by the law of "
-        f"{_law(products)}. All singular values are right to a relative error of "
+        caption="Measured"
+        + (f" (standard errors over {products.networks} products)" if products.networks > 1 else "")
+        + f" and predicted by the law of {_law(products)}. All singular values are right to a relative error of "
         f"{number(products.spectrum.relative_error, digits=1) if products.spectrum else '—'}.",
         columns=COLUMNS,
         rows=rows(products),
@@ -208,7 +209,7 @@ def _sizes(layer: Layer) -> tuple[str, ...]:
 
 
 def _laws(layer: Layer) -> tuple[str, ...]:
-    beyond = f"{number(layer.excess, digits=2)} ({number(layer.outliers, digits=2) if layer.outliers else '0'})"
+    beyond = f"{number(layer.excess, digits=2)} ({layer.outliers:g})"
     return (
         number(layer.ks),
         number(layer.ks_limit, digits=2),
@@ -228,11 +229,7 @@ def _draw_product(products: Products, canvas: Canvas) -> None:
 
 def _draw_layer(layer: Layer, canvas: Canvas) -> None:
     ax, count = canvas.subplots(), layer.count
-    rank = (
-        np.unique(np.geomspace(1, count, min(POINTS, count)).round().astype(int))
-        if count > POINTS
-        else np.arange(1, count + 1)
-    )
+    rank = np.unique([*range(1, min(10, count) + 1), *np.linspace(1, count, min(POINTS, count)).round().astype(int)])
     sigma = np.exp(layer.spectrum.by_network[:, rank - 1])
     expected = np.exp(layer.law.log_ppf(1 - (rank - 0.5) / (layer.outputs * layer.positions)) / 2)
     se = sigma.std(axis=0, ddof=1) / len(sigma) ** 0.5 if len(sigma) > 1 else np.full(rank.size, np.inf)

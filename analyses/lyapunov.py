@@ -25,7 +25,8 @@ from rmtbn.sweep.grid import Cell, Study, Value, grid
 from rmtbn.sweep.run import run
 
 from . import _lyapunov_page
-from ._lyapunov_records import Exponents, Kind, numbers
+from ._lyapunov_records import Exponents, numbers
+from ._lyapunov_theory import Kind
 from ._options import Common, common, echo_json, example
 
 CHUNK = 5  # networks in a cell
