@@ -64,13 +64,13 @@ def _blas() -> ThreadpoolController:
 def _values(log_d: Array, t: Array, *, margin: float) -> tuple[Array, float]:
     """Do what `log_singular_values` says, windows reaching `margin` nats beyond the values read from them."""
     scales, factor = _lower(log_d, t)
-    condition = _condition(factor)
+    condition = condition_number(factor)
     spread = float(scales[0] - scales[-1] + np.log(condition))
     if spread < _MILD:
         plain = np.linalg.svd(factor * np.exp(scales - scales[0]), compute_uv=False)
         return np.log(plain) + scales[0], float(np.exp(spread))
     scales, factor = _swept(scales, factor)
-    margin += float(np.log(_condition(factor)))
+    margin += float(np.log(condition_number(factor)))
     values = np.empty_like(scales)
     for first, last in _cores(scales, width=max(1.0, margin)):
         low, high = np.searchsorted(-scales, [-scales[first] - margin, -scales[last - 1] + margin])
@@ -85,7 +85,7 @@ def _lower(log_d: Array, t: Array) -> tuple[Array, Array]:
     return log_d[order], np.asarray(np.linalg.qr(t[order].T, mode="r"), dtype=np.float64)
 
 
-def _condition(factor: Array) -> float:
+def condition_number(factor: Array) -> float:
     """Condition number of a triangular matrix, in the 1-norm: within r of that in the 2-norm."""
     return 1.0 / max(float(lapack.dtrcon(factor)[0]), _EPS)
 
