@@ -106,7 +106,7 @@ class ResidualBlock(Term):
         eps = self.variance
         steepness = eps * n / root * (2 / (root + 1 + eps) + np.exp(-log_half))
         beyond = (place.u.imag == 0) & ((1 - eps) ** 2 + 4 * eps * n.real < 0)
-        slope = np.where(beyond, _STEEP, steepness * place.m)
+        slope = np.where(beyond, _STEEP + 0j, steepness * place.m)
         return self.count * (_log1p(delta / (2 + 2 * eps)) + log_half), self.count * slope
 
     def potential(self, place: Place) -> Complex:
