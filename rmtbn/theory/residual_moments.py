@@ -14,6 +14,7 @@ starts at 0).
 With batch normalisation the branch has the same length whatever q is, so q grows by a constant per layer (l + 1: De &
 Smith, section 2), and since normalisation divides gradients by the spread of x over the batch, which grows as l,
 gradients grow as the power (L/l)^λ of depth, λ = λ_G^m the explosion rate of the branch without the skip connection.
+Derivation: docs/derivations/residual_moments.md.
 """
 
 from collections.abc import Callable, Mapping
