@@ -15,7 +15,7 @@ from ._laws_figures import HIDDEN, NAMES, WEIGHTS_NAMES, draw_densities, draw_ra
 from ._laws_networks import Kind
 from ._laws_ranks import GivenLaws, zero_share
 from ._laws_records import Laws, has_zeros, is_isometry
-from ._laws_single import NONE, comparison_numbers, law_numbers
+from ._laws_single import NONE, comparison_numbers
 
 
 def numbers(laws: Laws) -> dict[str, Any]:
@@ -24,7 +24,6 @@ def numbers(laws: Laws) -> dict[str, Any]:
         name(kind): [
             {
                 "depth": depth,
-                "law": law_numbers(kind.law(depth)),
                 "by_width": {n: comparison_numbers(laws.comparison(kind, n, depth)) for n in laws.widths},
                 "rate": laws.rate(kind, depth),
                 **_wrong_numbers(laws, kind, depth),
@@ -78,9 +77,10 @@ def _summary(laws: Laws) -> str:
             rate = np.mean(
                 [laws.rate(kind, depth) for kind in kinds for depth in laws.depths if depth > 1 or not zeros]
             )
-            text += f"{said} the distribution functions of networks of width {width} and of their laws differ by at "
-            text += f"most {number(largest, digits=2)}, falling as N^{_slope(float(rate))}. "
-    return text + "Laws that are wrong by a layer or by the kind of weights are told apart."
+            text += f"{said}, networks of width {width} differ from their laws by a Kolmogorov–Smirnov distance of at "
+            text += f"most {number(largest, digits=2)}"
+            text += f", which falls as the power {_slope(float(rate))} of the width. " if np.isfinite(rate) else ". "
+    return text.strip()
 
 
 def _densities(laws: Laws) -> Iterator[Block]:
@@ -88,7 +88,8 @@ def _densities(laws: Laws) -> Iterator[Block]:
         "The Jacobian J of a network says how its output moves when its input does. Its singular values σ say by how "
         "much, direction by direction: signals and gradients pass well where λ = σ² is near 1, and are lost where it "
         "is tiny. Theory gives the law of λ for networks of infinite width, without drawing one. Below, bars are drawn "
-        "networks at initialisation, lines the law. All networks have their critical σ_w, so that the mean of λ is 1."
+        "networks at initialisation, lines the law. Every network is at criticality: its "
+        "weights are so large that the mean of λ is 1, and what differs from one kind to the next is how λ spreads."
     )
     width = laws.widths[-1]
     for weights in ("gaussian", "orthogonal"):
@@ -157,7 +158,7 @@ def _zero_table(laws: Laws) -> Table:
             found, given = laws.comparison(kind, width, depth), laws.given_ranks(kind, width, depth)
             rows.append(
                 (
-                    f"{name(kind)}, L = {depth}",
+                    f"{name(kind)}, L\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}{depth}",
                     with_error(found.zeros.measured, found.zeros.se),
                     number(_zeros(kind, width, depth), digits=4),
                     number(found.zeros.predicted, digits=4),
@@ -202,7 +203,7 @@ def _row(laws: Laws, kind: Kind, depth: int) -> tuple[str, ...]:
     right, wrong = laws.comparison(kind, laws.widths[-1], depth), laws.wrong(kind, depth)
     same = is_isometry(kind)  # λ = 1 at every depth
     return (
-        f"{NAMES[kind.activation]}, L = {depth}",
+        f"{NAMES[kind.activation]}, L\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}{depth}",
         _distance(right),
         _p(right.ks_pvalue),
         right.verdict,
@@ -229,7 +230,7 @@ def _distance(found: SpectrumComparison | GivenLaws) -> str:
     """Write a KS distance with its error; one that rounding alone makes differ from 0 is 0."""
     if found.ks < 1e-9:
         return "0"
-    return f"{found.ks:.4f} ± {found.ks_se:.4f}"
+    return f"{found.ks:.4f}" + (f" ± {found.ks_se:.4f}" if found.ks_se >= 5e-5 else "")
 
 
 def _p(value: float | None) -> str:

@@ -9,7 +9,6 @@ import pandas as pd
 from rmtbn.activations import activation as find_activation
 from rmtbn.compare import SpectrumComparison, compare
 from rmtbn.result import EmpiricalSpectrum, Scalar
-from rmtbn.sweep.run import Records
 
 from ._laws_networks import Kind
 from ._laws_ranks import GivenLaws, compare_given, law_of_ranks
@@ -26,10 +25,15 @@ class Wrong:
 
 
 class Laws:
-    """Spectra of all kinds of networks, with their comparisons, each computed once."""
+    """Spectra of all kinds of networks, with their comparisons, each computed once.
 
-    def __init__(self, records: Records) -> None:
-        rows = records.table("spectra")
+    Parameters
+    ----------
+    rows
+        The table "spectra" of a run: one row per network and depth.
+    """
+
+    def __init__(self, rows: pd.DataFrame) -> None:
         self.rows = rows.assign(width=rows.widths.astype(int))
         named = self.rows[["activation", "weights", "sigma_b"]].drop_duplicates()
         self.kinds = tuple(

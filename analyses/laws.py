@@ -129,7 +129,7 @@ def _refuse(given: Mapping[str, Any]) -> None:
 def _study(options: Common) -> None:
     """Lay networks over all laws of a preset."""
     records = run(STUDY, cells(options), store=options.store("laws"), engine=options.engine_function())
-    found = Laws(records)
+    found = Laws(records.table("spectra"))
     if options.as_json:
         echo_json(_laws_page.numbers(found))
         return
