@@ -9,7 +9,7 @@ docs/derivations/free_products.md.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -68,8 +68,8 @@ class FreeProductLaw(SpectralMeasure):
         Its atoms but for zero, ((ln λ, mass), ...), ascending.
     """
 
-    curve: SpectralCurve
-    bulk: tuple[Bulk, ...]
+    curve: SpectralCurve = field(repr=False)
+    bulk: tuple[Bulk, ...] = field(repr=False)
     log_atoms: tuple[tuple[float, float], ...]
 
     @property

@@ -18,10 +18,12 @@ Array = NDArray[np.float64]
 Complex = NDArray[np.complex128]
 
 FIRST = 24  # cells of the first grid
-NEXT_TO_END = 1e-4  # part of the interval: its first and last point; beyond them the cubic goes on
+NEXT_TO_END = (2e-2, 1e-4)  # part of the interval, soft or down to 0: first and last point; beyond, the cubic goes on
 ROUNDS = 12  # halvings of a cell at most
 GOOD = 1e-5  # miss of the guess half-way, relative to the change over the cell: two steps then reach rounding
 MOST_MISS = 0.05  # of the cell's change: a solution farther from the guess is not taken
+SHORTER, SHORTEST = 0.8, 40  # ratio of the trials of a shorter reach, and how many
+UNSEEN = 1e-22  # mass that is left out
 FEW = 1e-9  # part of the interval: cells are not halved below
 
 
@@ -31,6 +33,8 @@ class Axis:
 
     Parameters
     ----------
+    reach
+        η beyond which there is no mass to speak of.
     eta
         η, ascending, shape (n,).
     points
@@ -41,6 +45,7 @@ class Axis:
         P(ln λ' <= w) and -dF/dη, shape (n,).
     """
 
+    reach: float
     eta: Array
     points: Points
     rate: Complex
@@ -61,7 +66,10 @@ def axis(curve: SpectralCurve, *, chart: Chart, anchors: Points, reach: float) -
     ConvergenceError
         If a path does not arrive.
     """
-    eta = reach * np.concatenate([[NEXT_TO_END], np.arange(1, FIRST) / FIRST, [1 - NEXT_TO_END]])
+    if np.isinf(chart.low):
+        reach = _seen(curve, chart, anchors, reach)
+    end = NEXT_TO_END[int(np.isinf(chart.low))]
+    eta = reach * np.concatenate([[end], np.arange(1, FIRST) / FIRST, [1 - end]])
     points = follow(curve, chart.place(eta), chart=chart, anchors=anchors)
     rate, pull = _slopes(curve, points, chart.slope(eta.astype(np.complex128)))
     low = np.arange(FIRST)  # the cell from the i-th point to the next is open
@@ -86,7 +94,15 @@ def axis(curve: SpectralCurve, *, chart: Chart, anchors: Points, reach: float) -
             break
     cdf = 1.0 - curve.upper_tail(points.u, points.v)
     slope = np.maximum(curve.density(points.u), 0.0) * np.abs(chart.slope(eta.astype(np.complex128)))
-    return Axis(eta=eta, points=points, rate=rate, pull=pull, cdf=cdf, slope=slope)
+    return Axis(reach=reach, eta=eta, points=points, rate=rate, pull=pull, cdf=cdf, slope=slope)
+
+
+def _seen(curve: SpectralCurve, chart: Chart, anchors: Points, reach: float) -> float:
+    """Shorten the reach to where a density is seen: a narrow law may reach down to 0 with a mass of e^-1000 only."""
+    eta = reach * SHORTER ** np.arange(SHORTEST, -1, -1.0)
+    points = follow(curve, chart.place(eta), chart=chart, anchors=anchors)
+    seen = curve.density(points.u) * np.abs(chart.slope(eta.astype(np.complex128))) * eta > UNSEEN
+    return float(eta[min(int(np.flatnonzero(seen).max(initial=0)) + 1, eta.size - 1)])
 
 
 @np.errstate(all="ignore")  # a trial step may leave the floating range; it is then refused
@@ -114,8 +130,7 @@ def solve(
     u, v, size = guess
     end = w.astype(np.complex128)
     found = Solution.at(curve, u, v, w=end)
-    inside = (found.u.imag < 0) & (found.u.imag > -np.pi) & np.all((found.v.imag > 0) & (found.v.imag < np.pi), axis=0)
-    taken = found.converged & inside & (np.abs(found.u - u) <= MOST_MISS * size)
+    taken = found.converged & found.is_physical & (np.abs(found.u - u) <= MOST_MISS * size)
     lost = np.flatnonzero(~taken)
     if lost.size:
         followed = follow(curve, w[lost], chart=chart, anchors=anchors)

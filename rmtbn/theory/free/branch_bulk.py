@@ -86,8 +86,17 @@ class BranchBulk(Bulk):
         found = _rule(self)
         return float(function(found.w) @ found.weights)
 
+    @property
+    def rounding(self) -> float:
+        """Rounding error of F: a difference of terms as large as the number of factors."""
+        return 4e-16 * (1 + self.curve.weight)
+
     def reach(self) -> float:
-        """π, or where less than 1e-22 of the mass is below: at z = -e^w, E |z|/(|z| + λ) = p e^-u bounds F by half."""
+        """π, or where less than 1e-22 of the mass is below."""
+        return _axis(self).reach
+
+    def bound(self) -> float:
+        """Bound the reach: at z = -e^w, E |z|/(|z| + λ) = p e^-u bounds F by half."""
         if math.isfinite(self.interval.low):
             return math.pi
         far = self.anchors.w.real[self.anchors.u.real > NEGLIGIBLE]
@@ -103,14 +112,14 @@ class BranchBulk(Bulk):
 
 @functools.lru_cache(maxsize=64)  # laws compare by identity
 def _axis(bulk: BranchBulk) -> Axis:
-    return axis(bulk.curve, chart=bulk.interval, anchors=bulk.anchors, reach=bulk.reach())
+    return axis(bulk.curve, chart=bulk.interval, anchors=bulk.anchors, reach=bulk.bound())
 
 
 @functools.lru_cache(maxsize=64)
 def _rule(bulk: BranchBulk) -> Rule:
     table = _axis(bulk)
     cdf = np.concatenate([[bulk.start + bulk.content], table.cdf, [bulk.start]])
-    return rule(bulk.in_chart, np.concatenate([[0.0], table.eta, [bulk.reach()]]), cdf)
+    return rule(bulk.in_chart, np.concatenate([[0.0], table.eta, [table.reach]]), cdf, rounding=bulk.rounding)
 
 
 def intervals(

@@ -45,6 +45,11 @@ class Bulk(abc.ABC):
     def at(self, w: Array) -> tuple[Array, Array]:
         """Density of ln λ and P(ln λ' <= w), all of the law counted, at w inside the interval."""
 
+    @property
+    @abc.abstractmethod
+    def rounding(self) -> float:
+        """Rounding error of F."""
+
     @abc.abstractmethod
     def reach(self) -> float:
         """Find the η beyond which the bulk has no mass to speak of."""
@@ -58,9 +63,9 @@ class Bulk(abc.ABC):
     def quantiles(self, p: Array) -> Array:
         """Invert the distribution function by Newton's method in a bracket; halving ends what rounding leaves."""
         low, high, eta = self._start(p)
-        gap = np.full(p.shape, np.inf)
+        gap, tolerance = np.full(p.shape, np.inf), max(_TOLERANCE, self.rounding)
         for turn in range(_TURNS):
-            left = np.flatnonzero((np.abs(gap) > _TOLERANCE) & (high - low > 1e-15 * high))
+            left = np.flatnonzero((np.abs(gap) > tolerance) & (high - low > 1e-15 * high))
             if left.size == 0:
                 break
             here = eta[left]
@@ -72,7 +77,7 @@ class Bulk(abc.ABC):
                 newton = here + gap[left] / slope
             inside = (newton > low[left]) & (newton < high[left]) & (turn < _TURNS // 3)
             moved = np.where(inside, newton, (low[left] + high[left]) / 2)
-            eta[left] = np.where(np.abs(gap[left]) <= _TOLERANCE, here, moved)
+            eta[left] = np.where(np.abs(gap[left]) <= tolerance, here, moved)
         return self.chart.place(eta)
 
     def _start(self, p: Array) -> tuple[Array, Array, Array]:

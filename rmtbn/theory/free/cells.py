@@ -31,7 +31,7 @@ class Rule:
     weights: Array
 
 
-def rule(in_chart: InChart, ends: Array, cdf: Array) -> Rule:
+def rule(in_chart: InChart, ends: Array, cdf: Array, *, rounding: float) -> Rule:
     """Make the rule.
 
     Parameters
@@ -40,6 +40,8 @@ def rule(in_chart: InChart, ends: Array, cdf: Array) -> Rule:
         η ↦ -dF/dη, F and w.
     ends, cdf
         Ends of the cells, ascending, and F there.
+    rounding
+        Rounding error of F.
 
     Raises
     ------
@@ -56,7 +58,7 @@ def rule(in_chart: InChart, ends: Array, cdf: Array) -> Rule:
         weights = slope * half * WEIGHTS
         sums = weights.sum(axis=1)
         miss = np.abs(sums - (cdf_low - cdf_high))
-        right = miss <= AGREES + _noise(slope, w, high - low, is_end=(low == ends[0]) | (high == ends[-1]))
+        right = miss <= AGREES + rounding + _noise(slope, w, high - low, is_end=(low == ends[0]) | (high == ends[-1]))
         if halving:  # neighbours in the list are halves of one cell
             both = np.repeat(sums.reshape(-1, 2).sum(axis=1), 2)
             right |= np.abs(both - np.repeat(whole, 2)) <= STILL

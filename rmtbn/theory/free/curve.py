@@ -114,6 +114,12 @@ class SpectralCurve:
         """Whether z = ζ: the product is one factor given by points and nothing else."""
         return bool(len(self.factors) == 1 and self.counts[0] == 1 and not self.terms and self.poles.size == 0)
 
+    @property
+    def weight(self) -> float:
+        """Sum of the sizes of the angles' weights in the distribution function, of the order of the depth."""
+        points = sum(factor.count * factor.dimension for factor in self.factors)
+        return float(np.abs(self.powers) @ self.poles + points)
+
     def series(self, order: int) -> Array:
         """Compute the coefficients of M^1 ... M^order in ln(M z)."""
         j = np.arange(1, order + 1)

@@ -117,6 +117,8 @@ def _first_critical(curve: SpectralCurve, u: Array, *, below: bool) -> float:
     at_atom = rising.size == 0 and abs(u[-1]) < 2 * AT_ATOM and abs(slope[-1]) < 1e-5
     if at_atom or (rising.size and rising[0] and u[rising[0] - 1] < 0 < u[rising[0]]):
         return _at_atom(curve, below=below)
+    if below and rising.size == 0 and any(factor.law.floor == -math.inf for factor in curve.factors):
+        return _end_of_panels(curve, points)
     if rising.size == 0 or rising[0] == 0:
         raise ConvergenceError(f"no edge found between u = {u[0]} and u = {u[-1]}")
     ends = points.take(np.array([rising[0] - 1, rising[0]]))
@@ -130,6 +132,18 @@ def _first_critical(curve: SpectralCurve, u: Array, *, below: bool) -> float:
 
     low, high = ends.u.real.tolist()
     return at(optimize.brentq(lambda place: at(place)[0], low, high, xtol=1e-13, rtol=1e-13))[1]
+
+
+def _end_of_panels(curve: SpectralCurve, points: Points) -> float:
+    """Return ln z where a ζ comes to the end of what is represented of its law: no more than e^-684 of it is below."""
+    outside = [
+        (v.imag > np.pi / 2) | (v.real < factor.law.span[0] - 1e-9)
+        for factor, v in zip(curve.factors, points.v, strict=True)
+    ]
+    last = np.flatnonzero(np.all(outside, axis=0))
+    if last.size == 0:
+        raise ConvergenceError("no lower edge found")
+    return float(points.w.real[last[-1]])
 
 
 def _at_atom(curve: SpectralCurve, *, below: bool) -> float:

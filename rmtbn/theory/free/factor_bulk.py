@@ -30,23 +30,26 @@ class FactorBulk(Bulk):
     log_scale: float
 
     @property
+    def _ends(self) -> tuple[float, float]:
+        """Infimum and supremum of ln d."""
+        low, high = self.law.span
+        return low if math.isfinite(self.law.floor) else -math.inf, high
+
+    @property
     def chart(self) -> Chart:
         """The edges."""
-        low, high = self.law.span
-        return Chart(
-            low=low + self.log_scale if math.isfinite(self.law.floor) else -math.inf, high=high + self.log_scale
-        )
+        low, high = self._ends
+        return Chart(low=low + self.log_scale, high=high + self.log_scale)
 
     @property
     def below(self) -> float:
         """Mass at zero and of the atoms up to the lower edge."""
-        low, _ = self.law.span
-        return 1.0 - self.law.mass + sum(mass for x, mass in self.law.flat if x <= low)
+        return 1.0 - self.law.mass + sum(mass for x, mass in self.law.flat if x <= self._ends[0])
 
     @property
     def mass(self) -> float:
         """Mass of the interval, with the atoms inside it."""
-        low, high = self.law.span
+        low, high = self._ends
         return self.law.mass - sum(mass for x, mass in self.law.flat if not low < x < high)
 
     def at(self, w: Array) -> tuple[Array, Array]:
@@ -56,12 +59,18 @@ class FactorBulk(Bulk):
             transform = self.law.sums(v)[0]
         return -transform.imag / np.pi, 1.0 - self.law.potential_angle(v) / np.pi
 
+    @property
+    def rounding(self) -> float:
+        """Rounding error of F, a sum of angles of weight 1."""
+        return 1e-15
+
     def reach(self) -> float:
         """π, or where less than 1e-22 of the mass is below."""
         if math.isfinite(self.law.floor):
             return math.pi
         negligible = int(np.searchsorted(self.law.panels.before[0], math.log(_NEGLIGIBLE))) - 1
-        return math.sqrt(self.law.span[1] - float(self.law.panels.low[max(negligible, 0)]))
+        lowest = min([float(self.law.panels.low[max(negligible, 0)]), *(x for x, _ in self.law.flat)])
+        return math.sqrt(self.law.span[1] - lowest) * (1 + 1e-9)
 
     def mean(self, function: Callable[[Array], Array]) -> float:
         """Integrate a function of w against the density: a sum over the nodes."""
