@@ -18,15 +18,13 @@ from rmtbn.linalg import product as products
 from rmtbn.linalg.push_forward import Step, push_forward
 from rmtbn.measure import batch_statistics, network
 from rmtbn.measure.ensemble import aligned
-from rmtbn.measure.stacked_tangents import stacked_map
+from rmtbn.measure.stacked_tangents import stacked_steps
 from rmtbn.result import EmpiricalSpectrum
 
 # Bytes for the factors of the networks in flight: an eighth of a machine of 8 GB.
 _MEMORY = 2**30
 # A product in flight holds U, T, the blocks before and after a push and the copies that LAPACK works on.
 _COPIES = 10
-
-Chain = list[Step]
 
 
 def ensemble_spectrum(
@@ -74,7 +72,7 @@ def ensemble_spectrum(
         network.check_output(modules[0], x)
         coupled = statistics == "batch" or network.couples(modules[0], x)
         chunks = [
-            measure(_chain([(same[a:b]) for _, same in layers], coupled, budget), x, count=b - a, coupled=coupled)
+            measure(_chain(layers, slice(a, b), coupled, budget), x, count=b - a, coupled=coupled)
             for a, b in _parts(len(modules), x, coupled=coupled, budget=budget)
         ]
     rows, errors, floors = zip(*chunks, strict=True)
@@ -95,17 +93,12 @@ def _parts(networks: int, x: Tensor, *, coupled: bool, budget: int) -> Iterator[
     return ((a, min(a + size, networks)) for a in range(0, networks, size))
 
 
-def _chain(layers: list[list[nn.Module]], coupled: bool, budget: int) -> Chain:
-    """Group the layers: one with a weight matrix, and what follows until the next."""
-    steps: list[list[Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]]] = []
-    for same in layers:
-        if not steps or any(parameter.ndim > 1 for parameter in same[0].parameters()):
-            steps.append([])
-        steps[-1].append(stacked_map(same, coupled=coupled, memory_budget=max(1, budget // 4)))
-    return list(steps)
+def _chain(layers: list[tuple[str, list[nn.Module]]], part: slice, coupled: bool, budget: int) -> list[Step]:
+    """Chain of the layers of some of the networks; a quarter of the memory is for the tangents in flight."""
+    return stacked_steps([same[part] for _, same in layers], coupled=coupled, memory_budget=max(1, budget // 4))
 
 
-def _product(chain: Chain, x: Tensor, *, count: int, coupled: bool) -> tuple[np.ndarray, float, np.ndarray | None]:
+def _product(chain: list[Step], x: Tensor, *, count: int, coupled: bool) -> tuple[np.ndarray, float, np.ndarray | None]:
     """Log singular values (networks, outputs), their error and no floor, by re-factorised push-forward."""
     groups = 1 if coupled else len(x)
     product = products.identity(x.numel() // groups, batch=(count * groups,), dtype=x.dtype, device=x.device)
@@ -116,7 +109,7 @@ def _product(chain: Chain, x: Tensor, *, count: int, coupled: bool) -> tuple[np.
     return rows, float(found.relative_error.max()), None
 
 
-def _dense(chain: Chain, x: Tensor, *, count: int, coupled: bool) -> tuple[np.ndarray, float, np.ndarray | None]:
+def _dense(chain: list[Step], x: Tensor, *, count: int, coupled: bool) -> tuple[np.ndarray, float, np.ndarray | None]:
     """Do the same from the assembled Jacobians, with the log σ of each network below which values are noise."""
     groups = 1 if coupled else len(x)
     n = x.numel() // groups

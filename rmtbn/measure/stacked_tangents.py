@@ -7,11 +7,34 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.func import functional_call, jvp, stack_module_state, vmap
 
-from rmtbn.linalg.push_forward import TangentMap
+from rmtbn.linalg.push_forward import Step, TangentMap
 from rmtbn.measure.tangents import has_rule, push_tangents
 
 # Parameters and buffers by name, with the networks in front.
 State = tuple[dict[str, Tensor], dict[str, Tensor]]
+
+
+def stacked_steps(layers: list[list[nn.Module]], *, coupled: bool, memory_budget: int) -> list[Step]:
+    """Return the chain of the layers of K networks, grouped: one with a weight matrix, and what follows until the next.
+
+    Parameters
+    ----------
+    layers
+        For each layer, in the order of the forward pass, that of every network.
+    coupled, memory_budget
+        As in `stacked_map`.
+
+    Returns
+    -------
+    list of steps
+        For `rmtbn.linalg.push_forward.push_forward`.
+    """
+    steps: list[list[TangentMap]] = []
+    for same in layers:
+        if not steps or any(parameter.ndim > 1 for parameter in same[0].parameters()):
+            steps.append([])
+        steps[-1].append(stacked_map(same, coupled=coupled, memory_budget=memory_budget))
+    return list(steps)
 
 
 def stacked_map(layers: list[nn.Module], *, coupled: bool, memory_budget: int) -> TangentMap:
@@ -48,10 +71,15 @@ def stacked_map(layers: list[nn.Module], *, coupled: bool, memory_budget: int) -
             return image, _multiplied(weights, tangents).reshape(len(u), u.shape[-1], -1).mT
         tangents = tangents if coupled else tangents.transpose(1, 2)
         pushed = _pushed(base, state, point, tangents, memory_budget)
-        image = vmap(base)(point) if state is None else vmap(one)(*state, point)
+        image = _image(base, point) if state is None else vmap(one)(*state, point)
         return image, (pushed if coupled else pushed.transpose(1, 2)).reshape(len(u), u.shape[-1], -1).mT
 
     return move
+
+
+def _image(base: nn.Module, point: Tensor) -> Tensor:
+    """Apply a layer without parameters to the inputs of each network."""
+    return base(point) if has_rule(base) else vmap(base)(point)  # activations act on each entry alone
 
 
 def _hooked(layer: nn.Module) -> bool:
