@@ -58,7 +58,7 @@ def fixed_point(
 
     Linear, ReLU and leaky ReLU have q*, c* and λ_G in closed form at ε = β = 0: λ_G = (B-2)/(B-3) for linear and (B - 2
     + J₀ + J₁)/((B-3)(1 - J₁)) for ReLU, J₀ = (π - arccos c₀)/π, J₁ = (√(1-c₀²) + (π - arccos c₀) c₀)/π, c₀ = -1/(B-1).
-    All else is by quadrature on the sphere: to 1e-12 at ε = 0; to 1e-8 at ε > 0, or 1e-6 where φ has kinks off 0.
+    All else is by quadrature on the sphere: to 1e-12 at ε = 0, to 1e-7 at ε > 0.
 
     Parameters
     ----------
@@ -135,7 +135,7 @@ def uncentred_fixed_point(activation: str | Activation, *, batch_size: int) -> u
 
     Examples
     --------
-    >>> uncentred_fixed_point("linear", batch_size=6).explosion_rate
+    >>> round(uncentred_fixed_point("linear", batch_size=6).explosion_rate, 12)
     1.25
     """
     return uncentred.uncentred(find_activation(activation), _checks.integer("batch_size", batch_size, at_least=3))

@@ -75,7 +75,7 @@ def mean_rank(phi: Activation, batch_size: int, *, cut: int) -> float:
     u, weights = coordinate(batch_size - 1, phi.kinks)
     mean = batch_size * float(weights @ (phi.dphi(u) != 0))
     if phi.kinks == (0.0,):
-        return mean - (cut - 1) * float(signs.positive_counts(batch_size)[-2])
+        return mean - (cut - 1) * signs.one_negative(batch_size)
     alive = np.sum(phi.dphi(directions(batch_size)) != 0, axis=1)
     return min(float(batch_size - cut), mean - float(np.mean(np.maximum(alive - (batch_size - cut), 0))))
 
@@ -83,7 +83,7 @@ def mean_rank(phi: Activation, batch_size: int, *, cut: int) -> float:
 def directions(batch_size: int) -> Array:
     """Lay u over the sphere |u|² = B in 1^⊥, shape (draws, B), always the same."""
     draws = max(FEWEST, min(VALUES / batch_size, WORK / batch_size**3))
-    sobol = qmc.Sobol(batch_size - 1, scramble=True, rng=rng.generator(0, "directions of batch norm", batch_size))
+    sobol = qmc.Sobol(batch_size - 1, scramble=True, seed=rng.generator(0, "directions of batch norm", batch_size))
     normal = special.ndtri(sobol.random_base2(round(math.log2(draws))))
     return np.asarray(_contrasts(batch_size, normal) * np.sqrt(batch_size / np.sum(normal**2, axis=1))[:, None])
 

@@ -120,7 +120,19 @@ class BatchJacobianLaw(SpectralMeasure):
 
 
 def batch_jacobian_law(layer: LayerLaw, *, activation: str, depth: int, weights: str) -> BatchJacobianLaw:
-    """Multiply `depth` layers."""
+    """Multiply layers.
+
+    Parameters
+    ----------
+    layer
+        The law of one of them.
+    activation
+        Name of φ, for the record.
+    depth
+        Number L of layers.
+    weights
+        "gaussian" or "orthogonal".
+    """
     chain = [Placed(factor=layer.factor, count=depth)]
     if weights == "gaussian":
         chain.append(Placed(factor=factors.gaussian(), count=depth))

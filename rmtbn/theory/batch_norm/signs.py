@@ -28,11 +28,20 @@ def positive_counts(batch_size: int) -> Array:
     0.17548
     """
     size = _checks.integer("batch_size", batch_size, at_least=3)
+    inner = _chances(size, np.arange(1, size))
+    return np.concatenate([[0.0], np.maximum((inner + inner[::-1]) / 2, 0.0), [0.0]])
+
+
+def one_negative(batch_size: int) -> float:
+    """Compute P₁ = P(B - 1), the probability that exactly one of B >= 3 values is negative."""
+    size = _checks.integer("batch_size", batch_size, at_least=3)
+    return max(0.0, float(_chances(size, np.array([1, size - 1])).mean()))
+
+
+def _chances(size: int, k: NDArray[np.int64]) -> Array:
     t = np.linspace(-_REACH, _REACH, _POINTS)
     alpha = np.sinh(t)
     half = np.log(special.wofz(alpha / np.sqrt(2)) / 2)
-    k = np.arange(1, size)
     log_choices = special.gammaln(size + 1) - special.gammaln(k + 1) - special.gammaln(size - k + 1)
     log_terms = k[:, None] * half + (size - k[:, None]) * half[::-1] + log_choices[:, None]
-    inner = np.exp(log_terms).real @ np.cosh(t) * (t[1] - t[0]) * np.sqrt(size / (2 * np.pi))
-    return np.concatenate([[0.0], np.maximum((inner + inner[::-1]) / 2, 0.0), [0.0]])
+    return np.asarray(np.exp(log_terms).real @ np.cosh(t) * (t[1] - t[0]) * np.sqrt(size / (2 * np.pi)))

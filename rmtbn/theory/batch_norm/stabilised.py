@@ -30,6 +30,15 @@ NEGLIGIBLE = 40.0  # ln of the weight left out at either end of ln R²
 def stabilised(phi: Activation, batch_size: int, *, eps: float, sigma_w: float) -> FixedPoint:
     """Compute the fixed point and the eigenvalues for ε > 0.
 
+    Parameters
+    ----------
+    phi
+        Record of φ, γ and β included.
+    batch_size
+        B >= 4.
+    eps, sigma_w
+        ε > 0 and σ_w > 0, of which only ε/σ_w² matters.
+
     Raises
     ------
     InvalidArgumentError
@@ -68,8 +77,13 @@ def stabilised(phi: Activation, batch_size: int, *, eps: float, sigma_w: float) 
 
 
 def _interpolated(phi: Activation, batch_size: int) -> Averages:
-    """Interpolate the sums in r on (0, 1], piece by piece between the radii |κ|/√n at which a kink κ enters."""
-    entries = {abs(kink) / math.sqrt(batch_size - 1) for kink in phi.kinks}
+    """Interpolate the sums in r on (0, 1], piece by piece between the radii at which kinks κ enter the sphere.
+
+    One coordinate reaches κ at r = |κ|/√n, two of cosine c₀ reach κ and ±κ at |κ|/√(n(1 ± c₀)/2).
+    """
+    n = batch_size - 1
+    shares = (1.0, (1 - 1 / n) / 2, (1 + 1 / n) / 2)
+    entries = {round(abs(kink) / math.sqrt(n * share), 12) for kink in phi.kinks for share in shares}
     cuts = [0.0, *sorted(r for r in entries if 1e-6 < r < 1), 1.0]
     angle = (np.arange(POINTS) + 0.5) * np.pi / POINTS
     pieces: list[Averages] = []
