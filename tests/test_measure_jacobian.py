@@ -215,6 +215,15 @@ def test_prefix_spectra_are_those_of_the_prefixes():
         np.testing.assert_allclose(spectrum.by_network[finite], alone.by_network[finite], rtol=0, atol=1e-9)
 
 
+def test_prefixes_take_the_route_that_fits():
+    """In little memory a prefix is measured without being assembled: the prefix, not the whole network."""
+    module, x = linear_network(64, 40, seed=1), draw(1, 64)
+    found = jacobian.prefix_spectra(module, x, after=[29], memory_budget=120_000)[29]
+    exact = jacobian.prefix_spectra(module, x, after=[29])[29]
+    assert (found.method, exact.method) == ("slq", "product")
+    assert found.by_network[0, 0] == pytest.approx(exact.by_network[0, 0], abs=1e-3)
+
+
 def test_layers_used_twice_count_twice():
     """One activation object shared by all layers is applied after each of them."""
     phi, first, second = nn.Tanh(), nn.Linear(4, 4), nn.Linear(4, 4)

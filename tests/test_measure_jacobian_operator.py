@@ -8,7 +8,8 @@ from torch import nn
 
 from rmtbn import rng
 from rmtbn._checks import InvalidArgumentError
-from rmtbn.measure import batch_statistics
+from rmtbn.linalg import trace
+from rmtbn.measure import batch_statistics, jacobian
 from rmtbn.measure.jacobian_operator import jacobian_operator, layered, rank_bounds
 
 
@@ -30,14 +31,25 @@ def test_the_operator_is_the_jacobian_of_autograd(name, mode):
     module, x = copy.deepcopy(NETWORKS[name]).double(), draw(3, 6)
     before = copy.deepcopy(module.state_dict())
     twin = copy.deepcopy(module).train(mode == "batch")
-    with jacobian_operator(module, x, batch_stats=mode if name == "batch norm" else None) as jacobian:
-        matrix = jacobian.apply(torch.eye(18, dtype=x.dtype)).mT
-        u, v = draw(2, jacobian.outputs), draw(4, jacobian.inputs)
-        forward, back = u @ jacobian.apply(v).mT, jacobian.apply_transpose(u) @ v.mT
+    with jacobian_operator(module, x, batch_stats=mode if name == "batch norm" else None) as operator:
+        matrix = operator.apply(torch.eye(18, dtype=x.dtype)).mT
+        u, v = draw(2, operator.outputs), draw(4, operator.inputs)
+        forward, back = u @ operator.apply(v).mT, operator.apply_transpose(u) @ v.mT
     expected = torch.autograd.functional.jacobian(twin, x).reshape(matrix.shape)
     torch.testing.assert_close(matrix, expected, rtol=1e-10, atol=1e-12)
     torch.testing.assert_close(forward, back, rtol=1e-12, atol=1e-12)
     assert all(torch.equal(value, before[key]) for key, value in module.state_dict().items())
+
+
+def test_moments_without_the_jacobian_are_those_of_its_spectrum():
+    """Mean of λ^k over the outputs of the batch: XTrace on the operator against all singular values, 4 errors."""
+    module, x = copy.deepcopy(NETWORKS["batch norm"]).double(), draw(8, 6)
+    exact = jacobian.spectrum(module, x)
+    with jacobian_operator(module, x) as operator:
+        for k in (1, 2, 3):
+            found = trace.moment(operator, k, products=24, generator=rng.torch_generator(1, "moments"))
+            assert abs(found.value - exact.moment(k)) < 4 * found.standard_error
+            assert found.standard_error < 0.1 * exact.moment(k)
 
 
 def rank(layers, x, *, coupled):
@@ -65,8 +77,8 @@ def test_bounds_on_the_rank_are_bounds():
             layer for i in range(4) for layer in (nn.Linear(8, 8), *([nn.BatchNorm1d(8)] if norm else []), nn.ReLU())
         ]
         module, x = nn.Sequential(*layers).double(), draw(6, 8, seed=3)
-        with jacobian_operator(module, x) as jacobian:
-            matrix = jacobian.apply(torch.eye(48, dtype=x.dtype)).mT
+        with jacobian_operator(module, x) as operator:
+            matrix = operator.apply(torch.eye(48, dtype=x.dtype)).mT
             bound = rank_bounds(list(module), x, coupled=True)
         true = int(torch.linalg.matrix_rank(matrix))
         assert true <= int(bound[0]) < 48

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from rmtbn import _checks
+from rmtbn import _checks, rng
 from rmtbn.measure import batch_statistics, network, planner
 from rmtbn.measure.jacobian_routes import ASSEMBLED, KRYLOV, Found
 from rmtbn.result import EmpiricalSpectrum
@@ -153,8 +153,8 @@ def _spectra(
     with batch_statistics.fixed(module, statistics):
         network.check_output(module, x)
         coupled = statistics == "batch" or network.couples(module, x)
-        layers = [layer for _, layer in network.layers(module)]
-        size = planner.size_of(layers[: stops[-1]], x, coupled=coupled)
+        layers = [layer for _, layer in network.layers(module)][: stops[-1]]
+        size = planner.size_of(layers, x, coupled=coupled)
         chosen = _plan(size, len(stops), x, method=method, floor=floor, memory_budget=memory)
         segments = [layers[a:b] for a, b in zip([0, *stops], stops, strict=False)]
         if chosen.route in ASSEMBLED:
@@ -164,8 +164,13 @@ def _spectra(
         else:
             measure_one = KRYLOV[chosen.route]
             depth = planner.FLOOR if floor is None else floor
-            chunks = [[measure_one(layers, one, floor=depth, seed=seed)] for one in _parts(x, coupled, 1)]
+            groups = enumerate(_parts(x, coupled, 1))
+            chunks = [[measure_one(layers, one, floor=depth, probes=_probes(seed, i))] for i, one in groups]
     return [_joined([chunk[i] for chunk in chunks], chosen.route, statistics, chosen.reason) for i in range(len(stops))]
+
+
+def _probes(seed: int, group: int) -> torch.Generator:
+    return rng.torch_generator(seed, "jacobian", "probes", group)
 
 
 def _plan(

@@ -43,6 +43,16 @@ def jacobian_operator(
     ------
     InvalidArgumentError
         As `rmtbn.measure.jacobian.spectrum`.
+
+    Examples
+    --------
+    Moments of a Jacobian that is never assembled:
+
+    >>> from rmtbn.linalg import trace
+    >>> with jacobian_operator(nn.Linear(9, 9), torch.ones(2, 9)) as jacobian:
+    ...     found = trace.moment(jacobian, 2, products=36, generator=torch.Generator().manual_seed(0))
+    >>> found.products
+    36
     """
     network.check_input(module, x)
     with batch_statistics.fixed(module, batch_statistics.resolve(module, batch_stats)):

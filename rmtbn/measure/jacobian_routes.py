@@ -15,7 +15,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from rmtbn import rng
 from rmtbn.linalg import dense, lanczos, slq
 from rmtbn.linalg import product as products
 from rmtbn.linalg.push_forward import TangentMap, push_forward
@@ -114,7 +113,7 @@ def _resolved(jacobian: Float[Tensor, "groups m n"], bounds: Tensor) -> Found:
     )
 
 
-def by_quadrature(layers: Sequence[nn.Module], x: Tensor, *, floor: float, seed: int) -> Found:
+def by_quadrature(layers: Sequence[nn.Module], x: Tensor, *, floor: float, probes: torch.Generator) -> Found:
     """Find values that stand for the density of one group above the floor, by block Lanczos quadrature.
 
     Parameters
@@ -123,13 +122,12 @@ def by_quadrature(layers: Sequence[nn.Module], x: Tensor, *, floor: float, seed:
         Of one group.
     floor
         λ over the largest.
-    seed
-        Of the probes.
+    probes
+        Draws the random vectors, on the CPU.
     """
     jacobian = layered(layers, x)
     wide = jacobian.inputs > jacobian.outputs
-    generator = rng.torch_generator(seed, "jacobian", "probes")
-    law = slq.density(jacobian.transposed if wide else jacobian, floor=floor, generator=generator)
+    law = slq.density(jacobian.transposed if wide else jacobian, floor=floor, generator=probes)
     if not len(law.log_nodes):
         return Found(values=np.full(jacobian.outputs, -np.inf), relative_error=0.0)
     values = _padded(law.log_singular_values()[None], jacobian.outputs)[0]
@@ -142,20 +140,17 @@ def by_quadrature(layers: Sequence[nn.Module], x: Tensor, *, floor: float, seed:
     )
 
 
-def by_lanczos(layers: Sequence[nn.Module], x: Tensor, *, floor: float, seed: int) -> Found:
+def by_lanczos(layers: Sequence[nn.Module], x: Tensor, *, floor: float, probes: torch.Generator) -> Found:
     """Find the log singular values of one group above the floor, one by one with bounds, by block Lanczos.
 
     Parameters
     ----------
-    layers, x, floor, seed
+    layers, x, floor, probes
         As in `by_quadrature`.
     """
     jacobian = layered(layers, x)
     wide = jacobian.inputs > jacobian.outputs
-    generator = rng.torch_generator(seed, "jacobian", "probes")
-    found = lanczos.above(
-        jacobian.transposed if wide else jacobian, floor**0.5, tolerance=_PRECISION, generator=generator
-    )
+    found = lanczos.above(jacobian.transposed if wide else jacobian, floor**0.5, tolerance=_PRECISION, generator=probes)
     known = found.values.double().cpu()
     if not len(known):
         return Found(values=np.full(jacobian.outputs, -np.inf), relative_error=0.0)
