@@ -1,6 +1,7 @@
 """The law of batch Jacobians: closed forms, a second route through the transforms, and real BN networks."""
 
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from rmtbn.measure.jacobian import spectrum
 from rmtbn.result import EmpiricalSpectrum
 from rmtbn.theory import bn_mean_field
 from rmtbn.theory.batch_norm import signs
+from rmtbn.theory.batch_norm.directions import direction_law
 from rmtbn.theory.bn_mean_field import batch_jacobian_law, block_share, zero_share
 
 WEIGHTS = ("gaussian", "orthogonal")
@@ -106,6 +108,25 @@ def test_moments_of_order_half_the_dimension_are_infinite(batch_size, last):
     law = batch_jacobian_law("linear", batch_size=batch_size, depth=2)
     assert math.isfinite(law.moment(last))
     assert law.moment(last + 1) == math.inf
+
+
+@pytest.mark.parametrize(("activation", "batch_size"), [("relu", 5), ("tanh", 8)])
+def test_samples_are_as_accurate_as_they_say(activation, batch_size, monkeypatch):
+    """Two samples of ℓ have distribution functions within twice the stated accuracy, and E ℓ, zeros, exactly equal."""
+    point = bn_mean_field.fixed_point(activation, batch_size=batch_size)
+    mean = point.explosion_rate * point.q * (1 - point.c) * (batch_size - 3) / batch_size
+    phi, found = ACTIVATIONS[activation], []
+    for seed in (1, 2):
+        other = SimpleNamespace(generator=lambda *_, seed=seed: np.random.default_rng(seed))
+        monkeypatch.setattr("rmtbn.theory.batch_norm.directions.rng", other)
+        found.append(direction_law(phi, batch_size=batch_size, mean=mean))
+    grid = np.quantile(found[0].log_points, np.linspace(0.01, 0.99, 60)) - 1e-9  # beside the atom of ReLU at 1
+    first, second = (np.array([law.weights[law.log_points <= x].sum() for x in grid]) for law in found)
+    assert 0 < np.max(np.abs(first - second)) < 2 * found[0].accuracy
+    for law in found:
+        assert law.moment(1) == pytest.approx(mean, rel=1e-12)
+        assert law.weights.sum() == pytest.approx(found[0].weights.sum(), rel=1e-12)
+        assert law.weights.min() > 0
 
 
 def test_law_reaches_from_zero_to_infinity():
