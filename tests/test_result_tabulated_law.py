@@ -1,5 +1,6 @@
 """Tabulated laws: the law they stand for, to the accuracy they state, at a hundredth of the cost; to files and back."""
 
+import dataclasses
 import math
 
 import numpy as np
@@ -230,6 +231,16 @@ def test_measured_spectra_come_back_value_by_value(tmp_path):
     assert np.array_equal(back.by_network, spectrum.by_network)
     assert (back.relative_error, back.method, back.batch_stats) == (math.inf, "product", "batch")
     assert EmpiricalSpectrum.from_parquet(tmp_path / "spectrum.parquet").networks == 2
+
+
+def test_censored_spectra_keep_their_floors_in_a_file(tmp_path):
+    """Every field of the result but what follows from the values is in the file."""
+    given = {"relative_error": 1e-9, "method": "slq", "log_floor": np.array([-1.0, -np.inf]), "cdf_error": 0.01}
+    spectrum = EmpiricalSpectrum(by_network=np.array([[0.5, -3.0], [0.0, -2.0]]), reason="too large", **given)
+    to_parquet(spectrum, tmp_path / "spectrum.parquet")
+    back = from_parquet(tmp_path / "spectrum.parquet")
+    for one in dataclasses.fields(spectrum):
+        assert np.array_equal(getattr(back, one.name), getattr(spectrum, one.name)), one.name
 
 
 def test_files_that_are_none_are_refused_by_name(tmp_path):

@@ -69,7 +69,8 @@ def _largest_gap(first: SpectralMeasure, second: SpectralMeasure) -> float:
     beside = np.concatenate([jumps + margin(jumps), (jumps - margin(jumps))[np.isfinite(jumps)]])
     ends = [end for law in laws for end in law.log_bulk or () if math.isfinite(end)]
     u = (np.arange(_QUANTILES) + 0.5) / _QUANTILES
-    grid = np.unique(np.concatenate([*(law.log_ppf(u) for law in laws), beside, ends]))
+    between = np.concatenate([*(law.log_ppf(u) for law in laws), ends])
+    grid = np.unique(np.concatenate([between[~_on_a_jump(between, jumps)], beside]))
     found = gap(grid)
     best = float(found.max())
     for peak in np.argsort(found)[-_CANDIDATES:] if any(law.log_bulk for law in laws) else ():
@@ -115,6 +116,16 @@ def _in_log(first: SpectralMeasure, second: SpectralMeasure) -> float:
 def _equal(a: Array, b: Array) -> NDArray[np.bool_]:
     with np.errstate(invalid="ignore"):
         return np.asarray((a == b) | (np.abs(a - b) <= _SAME * (1 + np.minimum(np.abs(a), np.abs(b)))))
+
+
+def _on_a_jump(x: Array, jumps: Array) -> NDArray[np.bool_]:
+    """Whether a point is within rounding of a jump, where it counts on neither side."""
+    places = np.unique(jumps[np.isfinite(jumps)])
+    if places.size == 0:
+        return np.zeros(x.shape, dtype=bool)
+    after = np.clip(np.searchsorted(places, x), 1, places.size) - 1
+    nearest = np.minimum(np.abs(x - places[after]), np.abs(x - places[np.minimum(after + 1, places.size - 1)]))
+    return np.asarray(nearest < margin(x))
 
 
 def _jumps(law: SpectralMeasure) -> Array:

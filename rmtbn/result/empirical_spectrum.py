@@ -16,6 +16,14 @@ from rmtbn.result.table_file import read_table, write_table
 Array = NDArray[np.float64]
 
 _KIND = "spectrum"
+_DESCRIPTION = (
+    "relative_error",
+    "method",
+    "batch_stats",
+    "log_floor",
+    "cdf_error",
+    "reason",
+)  # beside the values in a file
 
 
 @final
@@ -108,7 +116,7 @@ class EmpiricalSpectrum(SpectralMeasure):
             "network": np.repeat(np.arange(self.networks), self.dimension),
             "log_singular_value": self.by_network.ravel(),
         }
-        about = {name: getattr(self, name) for name in ("relative_error", "method", "batch_stats", "dimension")}
+        about = {name: getattr(self, name) for name in (*_DESCRIPTION, "dimension")}
         write_table(path, columns, kind=_KIND, about=about)
 
     @classmethod
@@ -124,7 +132,8 @@ class EmpiricalSpectrum(SpectralMeasure):
         """
         _, columns, about = read_table(path, kind=_KIND)
         rows = columns["log_singular_value"].reshape(-1, about.pop("dimension"))
-        return cls(by_network=rows, **about)
+        floor = about.pop("log_floor")
+        return cls(by_network=rows, log_floor=None if floor is None else np.array(floor, dtype=np.float64), **about)
 
     @property
     def networks(self) -> int:

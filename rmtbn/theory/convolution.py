@@ -9,6 +9,7 @@ With entries of variance σ²/(fan-in) every block is a Gaussian matrix of varia
 that are their own negatives and complex at the others, so that products have the laws of products of Gaussian matrices
 of channels × positions units: Fuss–Catalan where all are equal. A kernel that is an orthogonal matrix at one tap and 0
 elsewhere (delta-orthogonal: Xiao et al. 2018, arXiv:1806.05393) has all singular values 1.
+Derivation: docs/derivations/convolution.md.
 """
 
 import math

@@ -106,8 +106,10 @@ class ResidualBlock(Term):
         eps = self.variance
         steepness = eps * n / root * (2 / (root + 1 + eps) + np.exp(-log_half))
         beyond = (place.u.imag == 0) & ((1 - eps) ** 2 + 4 * eps * n.real < 0)
-        slope = np.where(beyond, _STEEP + 0j, steepness * place.m)
-        return self.count * (_log1p(delta / (2 + 2 * eps)) + log_half), self.count * slope
+        slope: Complex = np.where(beyond, _STEEP + 0j, steepness * place.m)
+        return self.count * (_log1p(delta / (2 + 2 * eps)) + log_half), np.asarray(
+            self.count * slope, dtype=np.complex128
+        )
 
     def potential(self, place: Place) -> Complex:
         """Compute δ²/(4ε) + δ/2 - ln(y/2)."""
