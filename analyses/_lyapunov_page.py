@@ -102,7 +102,7 @@ def _spectrum_blocks(exponents: Exponents) -> Iterator[Block]:
         caption=f"Exponents λ_k without normalisation against the share k/N of those that are as large or larger, at "
         f"the largest width ({_widest(exponents, _plain(exponents))}); means over networks with one standard error. "
         "Lines: exact at this width for linear networks and for ReLU with Gaussian weights, N → ∞ for the others. "
-        "ReLU networks keep the exponents of those directions that no layer has switched off.",
+        "ReLU networks keep only the directions that no layer has switched off: beyond the points none is left.",
         alt="Exponents fall from about 0 at the left; points lie on the lines of theory.",
     )
     yield (
