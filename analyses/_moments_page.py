@@ -21,6 +21,7 @@ NAMES = {"relu": "ReLU", "gelu": "GELU", "selu": "SELU", "hard_tanh": "hard-tanh
 ALLOWED = 4.0  # standard errors
 SLOPE = 0.25  # by which the slope in ln N may differ from -1
 FEWEST = 3  # widths that a slope needs
+DEVIATIONS = {"log_q": "ln q", "correlation": "c"}
 
 
 def page(moments: Moments, *, manifest: dict[str, str]) -> Page:
@@ -127,37 +128,40 @@ def _width_blocks(moments: Moments) -> Iterator[Block]:
         yield "The first order in 1/N is known for plain networks without normalisation only; there are none here."
         return
     yield (
-        "The mean of ln q over networks differs from the recursion by the order of 1/N. The line is that order from "
-        "theory (docs/derivations/width_expansion.md), with nothing fitted."
+        "The means of ln q and of the correlation c over networks differ from the recursions by the order of 1/N. The "
+        "lines are that order from theory (docs/derivations/width_expansion.md, correlation_expansion.md), with "
+        "nothing fitted."
     )
     yield Figure(
         draw=partial(_draw_widths, moments),
-        size=(7.2, 5.0),
-        caption="Mean of ln q minus the recursion's, over the layers beyond a fifth of the depth, against 1/N, with "
-        "one standard error; first kind of each activation.",
+        size=(11.0, 4.8),
+        caption="Mean of ln q (left) and of c (right) less the recursion's, over the layers beyond a fifth of the "
+        "depth, against 1/N, with one standard error; first kind of each activation.",
         alt="Deviations against 1/N: points near straight lines through the origin.",
     )
-    yield Table(
-        caption="Deviation of ln q from the recursion, measured and to first order in 1/N.",
-        columns=("kind", "width", "measured", "first order"),
-        rows=tuple(
-            (title(row.kind), str(row.width), with_error(row.measured, row.se), number(row.predicted))
-            for row in deviations(moments)
-        ),
-    )
+    for column, name in DEVIATIONS.items():
+        yield Table(
+            caption=f"Deviation of {name} from the recursion, measured and to first order in 1/N.",
+            columns=("kind", "width", "measured", "first order"),
+            rows=tuple(
+                (title(row.kind), str(row.width), with_error(row.measured, row.se), number(row.predicted))
+                for row in deviations(moments, column)
+            ),
+        )
 
 
 def _draw_widths(moments: Moments, canvas: Canvas) -> None:
-    ax, found = canvas.subplots(), deviations(moments)
     first = {kind.activation: kind for kind in reversed(moments.plain_kinds)}
-    for activation, kind in reversed(first.items()):
-        rows = [row for row in found if row.kind == kind]
-        inverse, measured, se, predicted = zip(
-            *((1 / row.width, row.measured, row.se, row.predicted) for row in rows), strict=True
-        )
-        points(inverse, measured, se=se, label=NAMES.get(activation, activation), line=(inverse, predicted), ax=ax)
-    ax.set(xlabel="1/N", ylabel="deviation of ln q")
-    ax.legend()
+    for (column, name), ax in zip(DEVIATIONS.items(), canvas.subplots(1, 2), strict=True):
+        found = deviations(moments, column)
+        for activation, kind in reversed(first.items()):
+            rows = [row for row in found if row.kind == kind]
+            inverse, measured, se, predicted = zip(
+                *((1 / row.width, row.measured, row.se, row.predicted) for row in rows), strict=True
+            )
+            points(inverse, measured, se=se, label=NAMES.get(activation, activation), line=(inverse, predicted), ax=ax)
+        ax.set(xlabel="1/N", ylabel=f"deviation of {name}")
+        ax.legend()
 
 
 def _claims(moments: Moments) -> Iterator[Claim]:
@@ -213,7 +217,7 @@ def _scores(found: DepthProfile, predicted: DepthProfile, *, width: int) -> np.n
 
 
 def _slope_claim(moments: Moments) -> Claim:
-    found, slopes = deviations(moments), []
+    found, slopes = deviations(moments, "log_q"), []
     for kind in moments.plain_kinds:
         rows = np.array([(row.width, abs(row.measured), row.se) for row in found if row.kind == kind]).T
         if (rows[1] > ALLOWED * rows[2]).all():  # otherwise noise is fitted

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from rmtbn.result import DepthProfile
 from rmtbn.sweep.run import Records
 from rmtbn.theory import bn_mean_field
+from rmtbn.theory.correlation_expansion import CorrelationExpansion, correlation_expansion
 from rmtbn.theory.propagation import Propagation, propagation
 from rmtbn.theory.residual_moments import (
     ResidualMoments,
@@ -53,7 +54,7 @@ class Kind:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Deviation:
-    """Deviation of the mean of ln q from the recursion, with its error, and its first order in 1/width."""
+    """Deviation of the mean of ln q or c from the recursion, with its error, and its first order in 1/width."""
 
     kind: Kind
     width: int
@@ -102,18 +103,25 @@ class Moments:
         zeros = np.zeros(len(values))
         return DepthProfile(depth=depth, value=values, se=zeros, symbol=symbol, label=label, is_log=is_log)
 
-    def expansion(self, kind: Kind, *, width: int) -> WidthExpansion:
-        """Return the first order in 1/width of the lengths of a plain network without norm."""
-        return _expanded(kind, depth=self.depth, width=width)
+    def first_order(self, kind: Kind, column: str, *, width: int) -> Array:
+        """Return the first order in 1/width of ln q or c, as measured over a layer, of a plain network without norm.
+
+        A mean of N squares: E ln of it is lower by 1/N than ln of the length of its law.
+        """
+        if column == "log_q":
+            lengths = _expanded(kind, depth=self.depth, width=width)
+            return np.asarray(lengths.log_q_mean - np.log(lengths.q) - 1 / width)
+        pairs = _pairs_expanded(kind, depth=self.depth, width=width, c0=self.start["none"])
+        return np.asarray(-pairs.shift - pairs.sample_shift)
 
     @cached_property
     def plain_kinds(self) -> tuple[Kind, ...]:
         """The kinds whose lengths have a first order in 1/width."""
         return tuple(kind for kind in self.kinds if (kind.block, kind.norm) == ("plain", "none"))
 
-    def deviation(self, kind: Kind, *, width: int) -> tuple[float, float]:
-        """Return the mean over layers beyond a fifth of the depth of ln q minus the recursion's, and its error."""
-        values = self.by_network(kind, "log_q", width=width) - self.prediction(kind, "log_q").value
+    def deviation(self, kind: Kind, column: str, *, width: int) -> tuple[float, float]:
+        """Return the mean over layers beyond a fifth of the depth of ln q or c less the recursion's, and its error."""
+        values = self.by_network(kind, column, width=width) - self.prediction(kind, column).value
         late = values[:, self.depth // 5 :].mean(axis=1)
         return float(late.mean()), float(late.std(ddof=1) / math.sqrt(len(late)))
 
@@ -136,6 +144,11 @@ def _propagated(kind: Kind, *, depth: int, c0: float) -> Propagation:
 @functools.lru_cache(maxsize=256)
 def _expanded(kind: Kind, *, depth: int, width: int) -> WidthExpansion:
     return width_expansion(kind.activation, widths=(width,) * (depth + 1), **kind.sigmas())
+
+
+@functools.lru_cache(maxsize=256)
+def _pairs_expanded(kind: Kind, *, depth: int, width: int, c0: float) -> CorrelationExpansion:
+    return correlation_expansion(kind.activation, widths=(width,) * (depth + 1), c0=c0, **kind.sigmas())
 
 
 def _batch_normalised(kind: Kind, column: str, moments: Moments) -> Array:
@@ -181,15 +194,13 @@ def _residual_moments(kind: Kind, moments: Moments) -> ResidualMoments:
     )
 
 
-def deviations(moments: Moments) -> list[Deviation]:
-    """List, per plain kind and width, the deviation of ln q from the recursion and its prediction to first order."""
+def deviations(moments: Moments, column: str) -> list[Deviation]:
+    """List, per plain kind and width, the deviation of ln q or c from the recursion and its prediction."""
     found_all = []
     for kind in moments.plain_kinds:
         for width in moments.widths:
-            measured, se = moments.deviation(kind, width=width)
-            found = moments.expansion(kind, width=width)
-            # a mean of N squares: E ln of it is lower by 1/N than ln of the length of its law
-            first = (found.log_q_mean - np.log(found.q))[moments.depth // 5 :].mean() - 1 / width
+            measured, se = moments.deviation(kind, column, width=width)
+            first = moments.first_order(kind, column, width=width)[moments.depth // 5 :].mean()
             one = Deviation(kind=kind, width=width, measured=measured, se=se, predicted=float(first))
             found_all.append(one)
     return found_all
