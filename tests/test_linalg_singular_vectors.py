@@ -59,7 +59,7 @@ def test_every_vector_is_that_of_exact_arithmetic(width, depth, digits, dtype):
 
 
 def test_the_multiplied_out_product_fails_the_same_check():
-    """The SVD of the assembled product is off by 0.04 in the small vectors at depth 50, where the stated error is 1e-9."""
+    """The SVD of the assembled product is off by 0.04 in the small vectors at depth 50; ours state 1e-9."""
     factors = gaussian(8, 50)
     _, right = exact(factors, digits=80)
     naive = torch.linalg.svd(torch.linalg.multi_dot(factors[::-1]))[2].mT

@@ -61,12 +61,11 @@ class Growth:
 
     @property
     def local_exponents(self) -> Array:
-        """Growth per layer of each σ_k between a depth and the one before (the input, where all are 1); NaN at zeros."""
-        before = np.concatenate(
-            [np.zeros_like(self.log_singular_values[:, :1]), self.log_singular_values[:, :-1]], axis=1
-        )
-        with np.errstate(invalid="ignore"):
-            return (self.log_singular_values - before) / np.diff(self.depth, prepend=0.0)[:, None]
+        """Growth per layer of each σ_k between one depth and the next, from 1 at the input; NaN between zeros."""
+        values = self.log_singular_values
+        before = np.concatenate([np.zeros_like(values[:, :1]), values[:, :-1]], axis=1)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return (values - before) / np.diff(self.depth, prepend=0.0)[:, None]
 
     @property
     def log_mean_square(self) -> Array:
