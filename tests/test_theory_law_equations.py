@@ -59,7 +59,7 @@ def test_latex_can_be_drawn(law):
 def test_latex_of_some_laws():
     """As they stand in the derivations."""
     assert latex(FussCatalan(depth=1)) == r"z = \frac{\left(M + 1\right)^{2}}{M}"
-    assert latex(smooth_limit(s=0.25)) == r"z = \frac{\left(M + 1\right) e^{0.25 M}}{M}"
+    assert latex(smooth_limit(s=0.25)) == r"z = \frac{\left(M + 1\right) e^{\frac{M}{4}}}{M}"
     assert latex(RootLimit(p=1.0)) == "F = x"
 
 

@@ -20,6 +20,7 @@ from rmtbn.theory.root_limit import RootLimit
 
 Z, M, X = sp.symbols("z M x", positive=True)
 DIGITS = 6  # of numbers in LaTeX
+SHORT = 8  # characters of a decimal that is read as a fraction
 
 
 def equation(law: SpectralMeasure) -> sp.Eq:
@@ -58,20 +59,15 @@ def latex(law: SpectralMeasure) -> str:
     Examples
     --------
     >>> latex(ResidualLaw(c=0.5))
-    'z = \\frac{\\left(M + 1\\right) e^{M + 0.5}}{M}'
+    'z = \\frac{\\left(M + 1\\right) e^{M + \\frac{1}{2}}}{M}'
     """
     found = equation(law)
-    numbers = found.atoms(sp.Float)
-    return str(sp.latex(found.xreplace({number: _short(number) for number in numbers})))
-
-
-def _short(number: sp.Float) -> sp.Expr:
-    """Round, and let whole numbers be so."""
-    return sp.Integer(int(number)) if number == int(number) else sp.Float(number, DIGITS)
+    return str(sp.latex(found.xreplace({number: sp.Float(number, DIGITS) for number in found.atoms(sp.Float)})))
 
 
 def _number(value: float) -> sp.Expr:
-    return sp.Integer(int(value)) if float(value).is_integer() else sp.Float(value)
+    """Take a number that is written with few digits as the fraction it is meant to be."""
+    return sp.Rational(repr(value)) if len(repr(value)) <= SHORT else sp.Float(value)
 
 
 def _scaled(right: sp.Expr, log_scale: float) -> sp.Expr:
