@@ -18,6 +18,7 @@ from rmtbn import _checks
 from rmtbn.result import SpectralMeasure
 from rmtbn.theory.free import branch_bulk
 from rmtbn.theory.free import chain as chains
+from rmtbn.theory.free.addition import FreeSum, free_sum
 from rmtbn.theory.free.branch import Chart, follow
 from rmtbn.theory.free.bulk import Bulk
 from rmtbn.theory.free.chain import Placed
@@ -25,6 +26,7 @@ from rmtbn.theory.free.curve import SpectralCurve
 from rmtbn.theory.free.edges import anchors
 from rmtbn.theory.free.factor_bulk import FactorBulk
 from rmtbn.theory.free.factors import Factor, bernoulli
+from rmtbn.theory.free.latex import defining_equation
 from rmtbn.theory.free.panel_law import PanelLaw
 from rmtbn.theory.free.series import moments_of_log_series
 from rmtbn.theory.free.transforms import (
@@ -39,10 +41,12 @@ from rmtbn.theory.free.transforms import (
 
 __all__ = [
     "FreeProductLaw",
+    "FreeSum",
     "cauchy_transform",
     "chi",
     "compression_law",
     "free_product_law",
+    "free_sum",
     "moment_transform",
     "parts",
     "psi",
@@ -74,7 +78,13 @@ class FreeProductLaw(SpectralMeasure):
 
     @property
     def accuracy(self) -> float:
-        """Relative of the density away from the edges, absolute of the distribution function."""
+        """1e-10: relative of the density farther than 1e-6 from an edge, absolute of the distribution function.
+
+        Where it comes from: against Fuss–Catalan in closed form the error is below it for L <= 1,000, and the density,
+        integrated by itself, gives the changes of F to 1e-12 (`rmtbn.theory.free.cells`, checked whenever a mean is
+        taken). At a given ln λ the rounding of ln z, a sum over L layers, adds L·1e-15. A point at which Newton's
+        method does not converge raises `ConvergenceError`.
+        """
         return 1e-10
 
     @property
@@ -135,6 +145,17 @@ class FreeProductLaw(SpectralMeasure):
         if self._zero_mass > 0:
             return math.inf * (-1) ** k
         return sum(mass * x**k for x, mass in self.log_atoms) + sum(part.mean(lambda w: w**k) for part in self.bulk)
+
+    def latex(self) -> str:
+        r"""Write the defining equation z(M), M(z) = E λ/(z - λ), in LaTeX; ζ is a point at which E d/(ζ - d) is given.
+
+        Examples
+        --------
+        >>> from rmtbn.theory.free.factors import gaussian
+        >>> print(free_product_law([gaussian()] * 3).latex())
+        z = \frac{\left(M + 1\\right)^{4}}{M}
+        """
+        return defining_equation(self.curve)
 
     def log_ratio(self, w: Complex) -> Complex:
         """Compute u = ln M/(p + M) at w = ln z, 0 < Im w <= π, p = 1 - (mass at zero)."""
