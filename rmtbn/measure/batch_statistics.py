@@ -9,6 +9,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.modules.batchnorm import _BatchNorm, _NormBase
 
 from rmtbn import _checks
+from rmtbn.measure.precision import full_float32
 
 OPTIONS = ("batch", "running")
 
@@ -54,7 +55,7 @@ def fixed(module: nn.Module, batch_stats: str | None) -> Iterator[None]:
     """Let batch normalisation use the statistics named, and no call change the module, its buffers or a generator.
 
     Stock batch normalisation in train mode updates its running statistics in place, on which `torch.func.vmap` raises
-    (pytorch issue 85533); here it neither updates nor raises. Attention takes the form that has a forward derivative.
+    (pytorch issue 85533); here it neither updates nor raises. Attention takes the form that has a forward derivative; float32 is not rounded to TF32.
 
     Parameters
     ----------
@@ -67,7 +68,7 @@ def fixed(module: nn.Module, batch_stats: str | None) -> Iterator[None]:
     before = [(norm, norm.training, norm.track_running_stats) for norm in norms]
     buffers = [(buffer, buffer.detach().clone()) for buffer in module.buffers()]
     devices = sorted({tensor.device.index for tensor in module.parameters() if tensor.is_cuda})
-    with torch.random.fork_rng(devices), torch.no_grad(), sdpa_kernel(SDPBackend.MATH):
+    with torch.random.fork_rng(devices), torch.no_grad(), sdpa_kernel(SDPBackend.MATH), full_float32():
         try:
             for norm in norms:
                 if batch_stats is not None and isinstance(norm, _BatchNorm):
