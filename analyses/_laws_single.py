@@ -22,6 +22,7 @@ MOMENTS = 8
 QUANTILES = np.array([0.001, 0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99, 0.999])
 TAILS = (0.0, 0.01, 0.1)  # shares of the non-zero part left out at both ends of a condition number
 NONE = "—"
+_SYMBOLS = {"depth": "L =", "sigma_w": "σ_w", "sigma_b": "σ_b", "ratio": "c ="}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,15 +122,16 @@ def _summary(family: Family) -> str:
 
 def _intro(family: Family) -> Iterator[Block]:
     entry = family.entry
-    said = ", ".join(f"{name} {_plain(value)}" for name, value in family.options.items() if value is not None)
+    options = {_SYMBOLS.get(name, name): value for name, value in family.options.items() if value is not None}
+    said = ", ".join(f"{name} {_plain(value)}" for name, value in options.items())
+    atoms = " Markers are atoms, their masses on the right axis." if any(x.atoms for x in family.laws.values()) else ""
     yield (
         "λ is a squared singular value of a matrix or of a Jacobian J, an eigenvalue of J Jᵀ. The law says what share "
         f"of them lies where, in the limit of infinite width. Definition: {entry.equation} ({entry.source})."
     )
     yield Figure(
         draw=partial(_draw_laws, family.laws),
-        caption=f"Density of λ: {said}. Lines are densities; markers, if any, are atoms with their masses on the right "
-        "axis.",
+        caption=f"Density of λ: {said}.{atoms}",
         alt="One curve per law; " + "; ".join(_described(name, law) for name, law in family.laws.items()) + ".",
     )
 

@@ -7,8 +7,9 @@ distance at widths 16 to 128 over 4 N networks, whose noise falls as 1/N like th
 a user would reach for, the i.i.d. critical value of 5 %, stands beside each distance.
 
 Every cell is stored under --out, so that an interrupted run goes on; the whole takes about an hour of one core.
+--networks 0 or one width of --widths leave out one half.
 
-    python benchmarks/monte_carlo_laws.py --out /tmp/monte_carlo_laws
+    python benchmarks/monte_carlo_laws.py --out FOLDER
 """
 
 import argparse
@@ -53,10 +54,8 @@ def main() -> None:
     chosen = [kind for kind in KINDS if kind.activation in asked.activations]
     torch.set_num_threads(1)
     store = FolderStore(asked.out)
-    print(
-        f"{asked.networks} networks of width {asked.width}; KS to the law, to L + 1, to the other weights", flush=True
-    )
-    for kind in chosen:
+    print(f"{asked.networks} networks of width {asked.width}: KS to the law and to wrong ones", flush=True)
+    for kind in chosen if asked.networks else ():
         full(kind, store, width=asked.width, networks=asked.networks)
     print(f"\nRates: KS over 4 N networks at N = {asked.widths}", flush=True)
     for kind in chosen if len(asked.widths) > 1 else ():

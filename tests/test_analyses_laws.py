@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from click.testing import CliRunner
+from matplotlib.figure import Figure
 from rmtbn.analyses import _laws_claims, _laws_page, _laws_records, _laws_single, laws
 from rmtbn.analyses.__main__ import main
 from rmtbn.analyses._laws_networks import STUDY, Kind, cell, layer_widths
@@ -19,7 +20,8 @@ from rmtbn.analyses._options import Common
 
 from rmtbn import rng
 from rmtbn._checks import InvalidArgumentError
-from rmtbn.report.page import Claim
+from rmtbn.report.page import Claim, Table
+from rmtbn.report.page import Figure as ReportFigure
 from rmtbn.result import EmpiricalSpectrum
 from rmtbn.sweep.run import run
 from rmtbn.sweep.store import FolderStore, MemoryStore
@@ -251,6 +253,17 @@ def test_claim_on_the_rate_needs_more_than_one_width(study):
     """One width: inconclusive."""
     found = made(study, quantiles)
     assert _laws_claims.claims(found)[-1].verdict == "inconclusive"
+
+
+@pytest.mark.parametrize("name", LAWS)
+def test_every_law_has_a_page_that_can_be_drawn(name):
+    """Figure, tables of edges, moments and quantiles; a caption that names the options."""
+    entry, options = asked(name, {})
+    family = _laws_single.Family(name=name, entry=entry, options=options, laws=entry.laws(options), networks={})
+    (section,) = _laws_single.page(family, manifest={}).sections
+    (figure,) = [block for block in section.blocks if isinstance(block, ReportFigure)]
+    figure.draw(Figure())
+    assert len([block for block in section.blocks if isinstance(block, Table)]) == 3
 
 
 @pytest.mark.parametrize("name", LAWS)

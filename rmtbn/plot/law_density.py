@@ -11,7 +11,7 @@ from rmtbn.plot.decades import LN10, set_decades
 from rmtbn.result import SpectralMeasure
 
 _POINTS = 400  # of a curve: finer than a pixel of a report's figure
-_TAIL = 1e-3  # share of a law's mass that may stay out of sight where its edge is at 0
+_TAIL = 5e-3  # share of a law's mass that may stay out of sight where its edge is at 0
 _WIDE = math.log(100.0)  # bulks that span more than this ratio of λ are drawn over decades
 _EDGE = 0.03  # share of the mass next to either edge, where a density may diverge, that does not set the axis' height
 _MARKERS = "osD^vPXp"  # colours are not the only sign
