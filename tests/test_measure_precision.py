@@ -9,14 +9,17 @@ from rmtbn.measure.precision import full_float32
 
 
 @pytest.mark.parametrize("asked", [False, True])
-def test_convolutions_keep_their_precision_unless_asked(asked, monkeypatch):
+def test_convolutions_keep_their_precision_unless_asked(asked):
     """cuDNN's TF32 is on by default, and on inside only if that of matrix products is on too."""
-    monkeypatch.setattr(torch.backends.cuda.matmul, "allow_tf32", asked)
     before = torch.backends.cudnn.allow_tf32, torch.backends.cudnn.enabled, torch.backends.cudnn.benchmark
     assert before[0]
-    with full_float32():
-        assert torch.backends.cudnn.allow_tf32 == asked
-        assert torch.backends.cudnn.enabled == before[1]
+    torch.backends.cuda.matmul.allow_tf32 = asked
+    try:
+        with full_float32():
+            assert torch.backends.cudnn.allow_tf32 == asked
+            assert torch.backends.cudnn.enabled == before[1]
+    finally:
+        torch.backends.cuda.matmul.allow_tf32 = False
     assert (torch.backends.cudnn.allow_tf32, torch.backends.cudnn.enabled, torch.backends.cudnn.benchmark) == before
 
 

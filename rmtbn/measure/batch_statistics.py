@@ -55,7 +55,8 @@ def fixed(module: nn.Module, batch_stats: str | None) -> Iterator[None]:
     """Let batch normalisation use the statistics named, and no call change the module, its buffers or a generator.
 
     Stock batch normalisation in train mode updates its running statistics in place, on which `torch.func.vmap` raises
-    (pytorch issue 85533); here it neither updates nor raises. Attention takes the form that has a forward derivative; float32 is not rounded to TF32.
+    (pytorch issue 85533); here it neither updates nor raises. Attention takes the form that has a forward derivative.
+    Float32 is not rounded to TF32.
 
     Parameters
     ----------
