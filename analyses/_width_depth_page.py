@@ -23,7 +23,8 @@ SCHEME = {"tanh": "critical"}
 ALLOWED = 4.0  # standard errors
 RULE = (
     "A law is supported if mean and variance are within 4 standard errors of it at every width and depth and the "
-    "variance of the alternative is not, at the largest; contradicted if it is not; inconclusive if both are."
+    "variance of the alternative is not, at the largest; contradicted if it is not; inconclusive if both are. The "
+    "error is that of the sample or that of the law, whichever is larger."
 )
 
 
@@ -186,10 +187,10 @@ def _claim(growth: Growth, activation: str) -> Claim:
     scores = [score for s in found for score in _scores(s, law(activation, width=s.width, depth=s.depth))]
     last = max(found, key=lambda s: (s.depth / s.width, s.width))
     predicted = law(activation, width=last.width, depth=last.depth)[1]
-    other = "linear" if activation == "relu" else "relu"
+    other = "relu" if activation == "linear" else "linear"
     alternative = beta(other, widths=(last.width,) * (last.depth + 1))
     near = max(scores) <= ALLOWED
-    denied = abs(last.variance - alternative) > ALLOWED * last.variance_se
+    denied = _variance_score(last, alternative) > ALLOWED
     return Claim(
         statement=f"ln ‖Jv‖² of {NAMES[activation]} networks has the mean and the variance that the law at finite "
         "width gives.",
@@ -210,7 +211,13 @@ _OWN = {
 
 
 def _scores(s: Statistics, predicted: tuple[float, float]) -> tuple[float, float]:
-    return abs(s.mean - predicted[0]) / s.mean_se, abs(s.variance - predicted[1]) / s.variance_se
+    mean, variance = predicted
+    return abs(s.mean - mean) / max(s.mean_se, (variance / s.networks) ** 0.5), _variance_score(s, variance)
+
+
+def _variance_score(s: Statistics, variance: float) -> float:
+    """Deviation in standard errors, those of the law if larger: a sample of low variance understates its own."""
+    return abs(s.variance - variance) / max(s.variance_se, variance * (2 / (s.networks - 1)) ** 0.5)
 
 
 def _tables(growth: Growth) -> Iterator[Block]:

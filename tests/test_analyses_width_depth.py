@@ -92,6 +92,16 @@ def test_claims_can_come_out_either_way(growth, change, verdict):
     assert {claim.verdict for claim in claims[:2]} == {verdict}
 
 
+def test_a_small_sample_of_low_variance_does_not_contradict_its_law():
+    """20 networks with under half the variance of the law: 1.7 errors of the law's, though 4.1 of the sample's own."""
+    sample = _width_depth_page.Statistics(
+        width=32, depth=8, networks=20, mean=-0.29, mean_se=0.11, variance=0.225, variance_se=0.071
+    )
+    mean, variance = _width_depth_page._scores(sample, (-0.253, 0.516))
+    assert mean == pytest.approx(0.037 / (0.516 / 20) ** 0.5)
+    assert variance == pytest.approx(0.291 / (0.516 * (2 / 19) ** 0.5))
+
+
 def test_numbers_have_a_law_where_there_is_one(growth):
     """Predicted mean and variance without normalisation only."""
     found = _width_depth_page.numbers(growth)
