@@ -86,6 +86,16 @@ def test_relu_networks_leave_the_free_law_as_one_over_root_n():
         assert compare(RELU.law(4), pooled(rows)).ks >= shares.mean() - 0.5 - 1e-9
 
 
+def test_networks_away_from_the_fixed_point_follow_the_law_of_their_lengths():
+    """tanh, input of mean square 9, L = 2, N = 48: distance below 2.5/N; the law at q* is rejected."""
+    kind = Kind(activation="tanh", sigma_w=1.3, sigma_b=0.2, q0=9.0)
+    measured = pooled(networks(kind, width=48, count=8, depths=(2,)))
+    right, settled = compare(kind.law(2), measured), compare(replace(kind, q0=None).law(2), measured)
+    assert right.ks < 2.5 / 48
+    assert settled.ks > 0.15
+    assert settled.verdict == "rejected"
+
+
 @pytest.mark.parametrize("activation", ["relu", "tanh"])
 def test_uniform_weights_have_the_law_of_gaussian_ones(activation):
     """Universality, N = 48, L = 3: distance below 2.5/N; the law of orthogonal weights is rejected."""
