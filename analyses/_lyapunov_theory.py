@@ -42,9 +42,8 @@ class Kind:
     @property
     def is_exact(self) -> bool:
         """Whether all exponents are known at every width."""
-        if self.norm != "none" or self.sigma_b2 > 0:
-            return False
-        return self.activation == "linear" or (self.activation, self.init) == ("relu", "gaussian")
+        relu = (self.activation, self.init, self.sigma_b2) == ("relu", "gaussian", 0.0)
+        return self.norm == "none" and (self.activation == "linear" or relu)
 
     @property
     def q(self) -> float:
@@ -60,10 +59,19 @@ class Kind:
 
 @cache
 def _length(kind: Kind) -> float:
+    return 1.0 if _is_scale_free(kind) else mean_field.fixed_point(kind.activation, **kind.sigmas()).q
+
+
+def _is_scale_free(kind: Kind) -> bool:
+    """Whether the exponents do not depend on the length of the activations."""
     record = find_activation(kind.activation)
-    if kind.norm == "batch" or (record.slopes is not None and set(record.kinks) <= {0.0} and not kind.sigma_b2):
-        return 1.0
-    return mean_field.fixed_point(kind.activation, **kind.sigmas()).q
+    homogeneous = record.slopes is not None and set(record.kinks) <= {0.0} and not kind.sigma_b2
+    return kind.norm == "batch" or kind.activation == "linear" or homogeneous
+
+
+def input_square(kind: Kind) -> float:
+    """Mean square of the inputs from which the pre-activations start at q*; 1 where it does not matter."""
+    return 1.0 if _is_scale_free(kind) else (kind.q - kind.sigma_b2) / kind.sigma_w2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -153,14 +161,9 @@ def _batch_spectrum(kind: Kind, *, width: int, depth: int, batch: int) -> Array:
 def _first_order(kind: Kind, *, width: int, depth: int) -> float:
     """Half the growth of E ln‖Jv‖² per layer, to first order in 1/N (docs/derivations/width_expansion.md)."""
     widths = (width,) * (depth + 1)
-    found = width_expansion(kind.activation, widths=widths, cosine=width**-0.5, q0=_input_square(kind), **kind.sigmas())
+    found = width_expansion(kind.activation, widths=widths, cosine=width**-0.5, q0=input_square(kind), **kind.sigmas())
     half = depth // 2
     return float(found.log_norm_mean[-1] - found.log_norm_mean[half - 1]) / (2 * (depth - half))
-
-
-def _input_square(kind: Kind) -> float:
-    """Mean square of the inputs from which q_1 = q*."""
-    return (kind.q - kind.sigma_b2) / kind.sigma_w2
 
 
 def _mean(kind: Kind, *, width: int) -> float:

@@ -26,7 +26,7 @@ from rmtbn.sweep.run import run
 
 from . import _lyapunov_page
 from ._lyapunov_records import Exponents, numbers
-from ._lyapunov_theory import Kind
+from ._lyapunov_theory import Kind, input_square
 from ._options import Common, common, echo_json, example
 
 CHUNK = 5  # networks in a cell
@@ -84,7 +84,7 @@ def cell(
         generator = rng.torch_generator(seed, "weights", *labels)
         inits.initialise(module, init, generator=generator, activation=activation, **kind.sigmas())
         x = torch.randn(batch, width, generator=rng.torch_generator(seed, "input", *labels), dtype=torch.float64)
-        x = x * (((kind.q - sigma_b2) / sigma_w2) / x.square().mean(1, keepdim=True)).sqrt()
+        x = x * (input_square(kind) / x.square().mean(1, keepdim=True)).sqrt()
         found = prefix_spectra(module, x.to(**place), after=[f"phi_{d}" for d in depths])
         rows += [(network, d, list(found[f"phi_{d}"].by_network[0]), found[f"phi_{d}"].accuracy) for d in depths]
     columns = ("network", "layer", "log_singular_values", "relative_error")

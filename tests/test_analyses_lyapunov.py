@@ -11,7 +11,7 @@ from click.testing import CliRunner
 from rmtbn.analyses import _lyapunov_claims, _lyapunov_page, lyapunov
 from rmtbn.analyses.__main__ import main
 from rmtbn.analyses._lyapunov_records import Exponents, numbers
-from rmtbn.analyses._lyapunov_theory import Kind, linear_like, name, predict, wide_spectrum, wide_top
+from rmtbn.analyses._lyapunov_theory import Kind, input_square, linear_like, name, predict, wide_spectrum, wide_top
 from rmtbn.analyses._options import Common
 
 from rmtbn import rng
@@ -97,6 +97,18 @@ def test_networks_start_at_their_fixed_length():
     assert CRITICAL.q == mean_field.fixed_point("tanh", **CRITICAL.sigmas()).q
     assert LINEAR.q == RELU.q == NORMED.q == 1.0
     assert CRITICAL.check() is None
+    q = CRITICAL.sigma_w2 * input_square(CRITICAL) + CRITICAL.sigma_b2  # of the first pre-activations
+    assert q == pytest.approx(CRITICAL.q)
+
+
+@pytest.mark.parametrize(("activation", "norm"), [("linear", "none"), ("tanh", "batch")])
+def test_biases_do_not_matter_where_lengths_do_not(activation, norm):
+    """The Jacobian of a linear network knows no biases, and a normalised layer has none: any σ_b is right."""
+    kind = Kind(activation=activation, norm=norm, init="gaussian", sigma_w2=1.0, sigma_b2=4.0)
+    kind.check()
+    assert input_square(kind) == 1.0
+    assert kind.is_exact == (norm == "none")
+    assert np.isfinite(predict(kind, width=8, depth=16, batch=8).top)
 
 
 def test_exponents_are_growth_between_half_the_depth_and_the_depth(measured):
