@@ -4,6 +4,8 @@ import math
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from scipy import optimize
 from scipy.special import lambertw
 
@@ -86,6 +88,19 @@ def test_general_engine_gives_the_bernoulli_limit(s):
     assert engine.log_bulk[1] == pytest.approx(law.log_bulk[1], abs=1e-6)
     assert np.allclose(engine.log_pdf_log(x), law.log_pdf_log(x), rtol=0, atol=1e-6)
     assert np.allclose(engine.cdf_log(x), law.cdf_log(x), rtol=0, atol=1e-6)
+
+
+@given(log_s=st.floats(-6, 6), near_one=st.floats(-16, -1), which=st.booleans(), u=st.floats(-60, 60))
+def test_bernoulli_limit_is_a_law_for_every_spread(log_s, near_one, which, u):
+    """s from 1e-6 to 1e6, and as near to 1 as floats go: quantiles invert F down to where floats end, no warning."""
+    law = bernoulli_limit(s=1 + 10**near_one if which else 10**log_s)
+    p = np.array([0.0, 1e-300, 1e-17, 1 / (1 + math.exp(-u)), 1 - 1e-16, 1.0])
+    x = law.log_ppf(p)
+    assert not np.isnan(law.log_pdf_log(x)).any()
+    on_atom = x == (law.s if law.s < 1 else math.nan)
+    assert np.all((np.abs(law.cdf_log(x) - p) < 1e-9) | on_atom)
+    low = p * min(law.s, 1.0) * 1e-3
+    assert np.allclose(law.cdf_log(law.log_ppf(low[2:4])), low[2:4], rtol=1e-8, atol=0)
 
 
 def test_smooth_limit_has_the_edges_of_the_notes():

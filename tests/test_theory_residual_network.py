@@ -4,6 +4,8 @@ import math
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from rmtbn import rng
 from rmtbn._checks import InvalidArgumentError
@@ -105,6 +107,18 @@ def test_branches_with_slopes_have_another_law_at_finite_depth():
         error = ratios.std(ddof=1) / math.sqrt(ratios.size)
         assert error < 0.03
         assert ratios.mean() == pytest.approx(1 + (2 + (kappa - 1)) / 4, abs=4 * error + 2 / 120)
+
+
+@settings(max_examples=25)
+@given(
+    log_alpha=st.floats(-4, 2), near_one=st.floats(-9, -2), which=st.booleans(), depth=st.sampled_from([1, 2, 17, 3000])
+)
+def test_every_network_has_a_law(log_alpha, near_one, which, depth):
+    """a from 1e-4 to 100, and next to 1, where the bulk comes to reach 0: mass 1, quantiles invert F, no warning."""
+    law = residual_network_law(depth=depth, alpha=1 - 10**near_one if which else 10**log_alpha)
+    assert sum(part.mean(np.ones_like) for part in law.bulk) == pytest.approx(1.0, abs=1e-9)
+    p = np.array([1e-9, 1e-3, 0.5, 0.999])
+    assert np.allclose(law.cdf_log(law.log_ppf(p)), p, rtol=0, atol=1e-9)
 
 
 @pytest.mark.parametrize(

@@ -31,7 +31,8 @@ from rmtbn.theory.newton import newton
 
 Array = NDArray[np.float64]
 
-_FARTHEST = 1e300  # farther than this below ln(edge), λ counts as 0
+_FARTHEST = 1e280  # farther than this below ln(edge), λ counts as 0
+_LEAST = 1e-280  # mass below which a tail counts as that much
 _TABLE = np.linspace(-45.0, 45.0, 361)  # of u, from which Newton's method starts
 
 
@@ -97,7 +98,8 @@ class BernoulliLimit(SpectralMeasure):
         quantile = np.where(probability > 0, edge, -np.inf)
         quantile[probability > self._mass] = self._log_atom
         inside = (probability > 0) & (probability < self._mass)
-        odds = np.log(self._mass - probability[inside]) - np.log(probability[inside])
+        below = np.maximum(probability[inside], _LEAST)
+        odds = np.log(self._mass - below) - np.log(below)
         quantile[inside] = edge - _fall(self._angle_at_odds(odds)) + edge_low
         return quantile
 
@@ -139,14 +141,22 @@ class BernoulliLimit(SpectralMeasure):
     def _parts(self, u: Array) -> tuple[Array, Array]:
         """Mass of the bulk below and above u. With d = |s - 1| and β = φ/(d ± T) the upper is d(β - atan β) ± Tβ."""
         phi, _, gap = angle(u)
-        alpha = np.arctan2(phi, self.s - 1 + gap)
-        below = special.expit(-u) + (self.s - 1) * alpha / math.pi
         distance, sign = abs(self.s - 1), math.copysign(1, self.s - 1)
         steep = phi >= distance + sign * gap
         slope = np.where(steep, 0.0, phi) / np.where(steep, 1.0, distance + sign * gap)
         shallow = distance * arctangent_gap(slope) + sign * gap * slope
         above = np.where(steep, phi - distance * np.arctan2(phi, distance + sign * gap), shallow) / math.pi
-        return below, np.maximum(above, np.finfo(float).tiny)
+        return np.maximum(self._below(u, phi, gap), _LEAST), np.maximum(above, _LEAST)
+
+    def _below(self, u: Array, phi: Array, gap: Array) -> Array:
+        """Mass below u: π - φ - (1 - s)α over π; in t = tan(π - φ) where that is small, a sum of positive terms."""
+        rest, s = special.expit(-u), self.s
+        t = np.tan(math.pi * np.where(u > 0, rest, 0.0))
+        if s < 1:
+            near_zero = s * rest + (1 - s) / math.pi * np.arctan2(s * t**2, s * t + phi * (1 + t**2))
+        else:
+            near_zero = rest + (s - 1) / math.pi * np.arctan2(phi * t, s * t + phi)
+        return np.where(u > 0, near_zero, rest + (s - 1) / math.pi * np.arctan2(phi, s - 1 + gap))
 
     def _at_angle(self, log_lam: ArrayLike, function: Callable[[Array], Array], *, below: float, above: float) -> Array:
         """Evaluate `function` of u at each log λ of the bulk, and the given constants outside it."""
@@ -167,8 +177,8 @@ class BernoulliLimit(SpectralMeasure):
 
         def residual(u: Array) -> tuple[Array, Array]:
             below, above = self._parts(u)
-            slope = np.exp(self._log_density(u) + np.log(_rate(u))) * (1 / below + 1 / above)
-            return np.log(above) - np.log(below) - odds, slope
+            log_slope = self._log_density(u) + _log_rate(u) + np.log(self._mass) - np.log(below) - np.log(above)
+            return np.log(above) - np.log(below) - odds, np.exp(log_slope)
 
         return newton(residual, np.interp(odds, log_odds(_TABLE), _TABLE))
 
@@ -179,10 +189,10 @@ def _fall(u: Array) -> Array:
     return fall + gap
 
 
-def _rate(u: Array) -> Array:
-    """Compute the slope of ln(edge/λ) in u, (1 - φ/π)(φ² + T²)."""
+def _log_rate(u: Array) -> Array:
+    """Compute ln of the slope of ln(edge/λ) in u, (1 - φ/π)(φ² + T²)."""
     phi, _, gap = angle(u)
-    return np.asarray(special.expit(-u) * (phi**2 + gap**2))
+    return np.asarray(special.log_expit(-u) + 2 * np.log(np.hypot(phi, gap)))
 
 
 def _angle_at_fall(fall: Array) -> Array:
@@ -190,7 +200,7 @@ def _angle_at_fall(fall: Array) -> Array:
 
     def residual(u: Array) -> tuple[Array, Array]:
         value = _fall(u)
-        return np.log(value) - target, _rate(u) / value
+        return np.log(value) - target, np.exp(_log_rate(u) - np.log(value))
 
     target = np.log(fall)
     small, large = (target + math.log(2)) / 2 - math.log(math.pi), target
