@@ -109,7 +109,7 @@ def test_branches_with_slopes_have_another_law_at_finite_depth():
         assert ratios.mean() == pytest.approx(1 + (2 + (kappa - 1)) / 4, abs=4 * error + 2 / 120)
 
 
-@settings(max_examples=25)
+@settings(max_examples=10)
 @given(
     log_alpha=st.floats(-4, 2), near_one=st.floats(-9, -2), which=st.booleans(), depth=st.sampled_from([1, 2, 17, 3000])
 )
