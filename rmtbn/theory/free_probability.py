@@ -153,7 +153,7 @@ class FreeProductLaw(SpectralMeasure):
         --------
         >>> from rmtbn.theory.free.factors import gaussian
         >>> print(free_product_law([gaussian()] * 3).latex())
-        z = \frac{\left(M + 1\\right)^{4}}{M}
+        z = \frac{\left(M + 1\right)^{4}}{M}
         """
         return defining_equation(self.curve)
 

@@ -163,7 +163,7 @@ def _lengths(
     sigma = point.sigma_w if point else _checks.real("sigma_w", sigma_w, above=0.0)
     scale_free = record.slopes is not None and set(record.kinks) <= {0.0}  # the law of φ′ does not depend on q
     if q0 is not None:
-        q = mean_field.lengths(q0, record, depth=depth, sigma_w=sigma, sigma_b=sigma_b)
+        q = _input_lengths(record, q0, depth=depth, sigma_w=sigma, sigma_b=sigma_b)
         return sigma, np.ones(depth) if scale_free else _settled(q), point is not None and scale_free
     if scale_free:
         return sigma, np.ones(depth), point is not None
@@ -171,6 +171,18 @@ def _lengths(
     if not math.isfinite(fixed):
         raise _checks.fail("q0", f"given where lengths diverge ({record.name!r} at sigma_w = {sigma})", None)
     return sigma, np.full(depth, fixed), point is not None
+
+
+def _input_lengths(record: Activation, q0: float, *, depth: int, sigma_w: float, sigma_b: float) -> Array:
+    """Compute the lengths q_l that an input of mean square q0 has."""
+    start = _checks.real("q0", q0, at_least=0.0)
+    nothing = start == 0 and _checks.real("sigma_b", sigma_b, at_least=0.0) == 0
+    if nothing and record.phi(np.zeros(1))[0] == 0:
+        return np.zeros(depth)
+    q = mean_field.lengths(start, record, depth=depth, sigma_w=sigma_w, sigma_b=sigma_b)
+    if not np.isfinite(q).all():
+        raise _checks.fail("depth", f"at most {int(np.isfinite(q).sum())} here, where lengths leave the range", depth)
+    return q
 
 
 def _settled(q: Array) -> Array:

@@ -21,6 +21,7 @@ Complex = NDArray[np.complex128]
 AT_ATOM = 1e-7  # |u| below which M counts as infinite; ln z at a critical point errs by its square
 FAR = 30.0  # u that counts as infinite where λ -> 0
 _SECANTS = 60
+_APART = 1e-9  # distance of ln ζ from the end of a law at which it is outside
 _LOGITS = np.concatenate([np.arange(-16.0, 6.0), np.arange(6.0, 37.0, 5.0)])
 _FALLING = 0.013 + np.concatenate([np.arange(-3.0, 3.0, 0.17), np.arange(3.0, 37.0, 1.5)])  # not u = ln 2: singular
 _ANCHORS = np.concatenate([np.arange(-30, -8, 4.0), np.arange(-8, 8, 1.0), np.arange(8, 58, 4.0)])
@@ -117,8 +118,8 @@ def _first_critical(curve: SpectralCurve, u: Array, *, below: bool) -> float:
     at_atom = rising.size == 0 and abs(u[-1]) < 2 * AT_ATOM and abs(slope[-1]) < 1e-5
     if at_atom or (rising.size and rising[0] and u[rising[0] - 1] < 0 < u[rising[0]]):
         return _at_atom(curve, below=below)
-    if below and rising.size == 0 and any(factor.law.floor == -math.inf for factor in curve.factors):
-        return _end_of_panels(curve, points)
+    if rising.size == 0 and any(factor.law.inner == factor.law.span for factor in curve.factors):
+        return _end_of_panels(curve, points, below=below)
     if rising.size == 0 or rising[0] == 0:
         raise ConvergenceError(f"no edge found between u = {u[0]} and u = {u[-1]}")
     ends = points.take(np.array([rising[0] - 1, rising[0]]))
@@ -134,15 +135,15 @@ def _first_critical(curve: SpectralCurve, u: Array, *, below: bool) -> float:
     return at(optimize.brentq(lambda place: at(place)[0], low, high, xtol=1e-13, rtol=1e-13))[1]
 
 
-def _end_of_panels(curve: SpectralCurve, points: Points) -> float:
-    """Return ln z where a ζ comes to the end of what is represented of its law: no more than e^-684 of it is below."""
-    outside = [
-        (v.imag > np.pi / 2) | (v.real < factor.law.span[0] - 1e-9)
-        for factor, v in zip(curve.factors, points.v, strict=True)
-    ]
-    last = np.flatnonzero(np.all(outside, axis=0))
+def _end_of_panels(curve: SpectralCurve, points: Points, *, below: bool) -> float:
+    """Return ln z where a ζ comes to the end of what is represented of its law: no more than e^-684 is beyond it."""
+    outside = np.ones(points.u.shape, dtype=bool)
+    for factor, v in zip(curve.factors, points.v, strict=True):
+        low, high = factor.law.span
+        outside &= (v.imag > np.pi / 2) | (v.real < low - _APART if below else v.real > high + _APART)
+    last = np.flatnonzero(outside)
     if last.size == 0:
-        raise ConvergenceError("no lower edge found")
+        raise ConvergenceError("no edge found: no real point outside the laws of the factors")
     return float(points.w.real[last[-1]])
 
 

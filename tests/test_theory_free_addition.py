@@ -1,0 +1,73 @@
+"""Free sums on the line against the sums that are known."""
+
+import numpy as np
+import pytest
+from scipy import integrate
+
+from rmtbn._checks import InvalidArgumentError
+from rmtbn.theory.free import series
+from rmtbn.theory.free.addition import free_sum, marchenko_pastur, point_masses, semicircle
+
+
+def test_the_sum_of_two_semicircles_is_a_semicircle():
+    """Variances add: ρ = √(4v - x²)/(2πv), edges ±2√v."""
+    law = free_sum(semicircle(9.0), semicircle(16.0, mean=1.0))
+    x = np.linspace(-8.99, 10.99, 41)
+    np.testing.assert_allclose(law.pdf(x), np.sqrt(100 - (x - 1) ** 2) / (50 * np.pi), rtol=1e-12)
+    np.testing.assert_allclose(law.support, (-9, 11), rtol=1e-12)
+
+
+@pytest.mark.parametrize("ratio", [0.3, 1.0, 1.9])
+def test_the_sum_of_two_wishart_matrices_is_one_of_twice_as_many_columns(ratio):
+    """MP(c) ⊞ MP(c) = 2 MP(c/2), and the edges 2(1 ± √(c/2))²."""
+    law = free_sum(marchenko_pastur(ratio), marchenko_pastur(ratio))
+    low, high = 2 * (1 - np.sqrt(ratio / 2)) ** 2, 2 * (1 + np.sqrt(ratio / 2)) ** 2
+    x = np.linspace(low + 1e-3, high - 1e-3, 33)
+    exact = np.sqrt((high - x) * (x - low)) / (2 * np.pi * x * ratio)
+    np.testing.assert_allclose(law.pdf(x), exact, rtol=1e-11)
+    np.testing.assert_allclose(law.support, (low, high), rtol=1e-11)
+    assert law.atoms == ()
+
+
+def test_adding_a_point_shifts_a_law():
+    """X + a."""
+    law, alone = free_sum(marchenko_pastur(0.5), point_masses([3.0])), free_sum(marchenko_pastur(0.5), point_masses([0]))
+    x = np.linspace(0.1, 2.8, 17)
+    np.testing.assert_allclose(law.pdf(x + 3), alone.pdf(x), rtol=1e-12)
+    np.testing.assert_allclose(law.support, 3 + np.array([1 - 0.5**0.5, 1 + 0.5**0.5]) ** 2, rtol=1e-12)
+
+
+def test_the_sum_of_two_coins_is_arcsine():
+    """±1 plus free ±1: ρ = 1/(π√(4 - x²)), which diverges at the edges."""
+    law = free_sum(point_masses([-1, 1]), point_masses([-1, 1]))
+    x = np.linspace(-1.99, 1.99, 40)
+    np.testing.assert_allclose(law.pdf(x), 1 / (np.pi * np.sqrt(4 - x**2)), rtol=1e-10)
+    np.testing.assert_allclose(law.support, (-2, 2), rtol=1e-12)
+
+
+def test_moments_of_a_sum_add_free_cumulants():
+    """Integrals of the density against the series, for a semicircle plus points, with gaps."""
+    law = free_sum(semicircle(0.01), point_masses([0.0, 1.0, 4.0]))
+    known = series.boxplus([0, 0.01, 0, 2e-4], [5 / 3, 17 / 3, 65 / 3, 257 / 3])
+    for k, expected in enumerate([1.0, *known]):
+        value = sum(
+            integrate.quad(lambda x, k=k: x**k * float(law.pdf(x)), a, b, epsabs=1e-9, limit=200)[0]
+            for a, b in [(-0.3, 0.5), (0.5, 2.0), (2.0, 4.3)]
+        )
+        assert value == pytest.approx(expected, rel=1e-7)
+
+
+def test_heavy_atoms_stay():
+    """Masses 0.8 at 1 and 0.7 at 1 leave 0.5 at 2; 0.8 and 0.3 leave 0.1 at 1."""
+    law = free_sum(point_masses([0, 1], [0.2, 0.8]), point_masses([0, 1], [0.3, 0.7]))
+    np.testing.assert_allclose(law.atoms, [(1, 0.1), (2, 0.5)], atol=1e-14)
+    assert law.support[1] == 2.0
+
+
+def test_bad_laws_are_refused():
+    with pytest.raises(InvalidArgumentError, match="values.*distinct"):
+        point_masses([1.0, 1.0])
+    with pytest.raises(InvalidArgumentError, match="weights.*sum 1"):
+        point_masses([1.0, 2.0], [0.5, 0.6])
+    with pytest.raises(InvalidArgumentError, match="z.*Im z"):
+        free_sum(semicircle(), semicircle()).cauchy_transform(1 - 1j)
