@@ -56,7 +56,7 @@ WIDTHS = MappingProxyType({"quick": (8, 16), "default": (16, 32, 64), "paper": (
 # Layers and seeds (of `CHUNK` networks) by norm; examples of the batch. Default: two minutes on two cores.
 GRID: Mapping[str, Mapping[str, int]] = MappingProxyType(
     {
-        "quick": {"depth": 32, "batch_depth": 16, "seeds": 1, "batch_seeds": 1, "batch": 4},
+        "quick": {"depth": 16, "batch_depth": 8, "seeds": 1, "batch_seeds": 1, "batch": 4},
         "default": {"depth": 256, "batch_depth": 64, "seeds": 2, "batch_seeds": 1, "batch": 8},
         "paper": {"depth": 1024, "batch_depth": 128, "seeds": 10, "batch_seeds": 2, "batch": 8},
     }
