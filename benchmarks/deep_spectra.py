@@ -123,6 +123,7 @@ def memory(route: str, width: int, depth: int) -> float:
 def measure_memory(route: str, width: int, depth: int) -> None:
     torch.set_num_threads(1)
     one, x = network(width, 1, "tanh", torch.float64), inputs(width, torch.float64)
+    one.requires_grad_(True)  # as networks are that are to be trained
     small = {"jacrev": plain, "dense": lambda m, v: spectrum(m, v, method="dense"), "product": spectrum}
     run = small[route] if route != "product" else lambda m, v: spectrum(m, v, method="product")
     run(one, x)  # libraries are loaded now

@@ -7,8 +7,8 @@ and the values on the CPU cost shows as what is missing to 1. TF32 is off.
 
 Figures: not yet measured on a GPU (no card was at hand when this was written). Date, device and rows go here.
 
-Run: python benchmarks/gpu_spectra.py                                    on a CUDA device
-     python benchmarks/gpu_spectra.py --device cpu --widths 64 128 --depths 20 --networks 1 4      anywhere
+Run: python benchmarks/gpu_spectra.py       (without a CUDA device: small sizes on the CPU, to see that it runs)
+     python benchmarks/gpu_spectra.py --device cpu --widths 64 128 --depths 20 --networks 1 4
 """
 
 import argparse
@@ -65,7 +65,7 @@ def peak_memory(device: torch.device) -> float:
 
 
 def loop_seconds(modules: list[nn.Module], x: Tensor) -> float:
-    """What a user would do: jacrev and svdvals, one network after another."""
+    """Time what a user would do: jacrev and svdvals, one network after another."""
     start = clock(x.device)
     for module in modules:
         torch.linalg.svdvals(jacrev(lambda v, module=module: module(v[None])[0])(x[0]))
@@ -94,15 +94,14 @@ def row(width: int, depth: int, count: int, *, dtype: torch.dtype, device: torch
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--device", default="cuda")
-    parser.add_argument("--widths", type=int, nargs="+", default=[512, 1024, 2048, 4096])
-    parser.add_argument("--depths", type=int, nargs="+", default=[50, 200, 1000])
-    parser.add_argument("--networks", type=int, nargs="+", default=[1, 16])
+    there = torch.cuda.is_available()
+    parser.add_argument("--device", default="cuda" if there else "cpu")
+    parser.add_argument("--widths", type=int, nargs="+", default=[512, 1024, 2048, 4096] if there else [64])
+    parser.add_argument("--depths", type=int, nargs="+", default=[50, 200, 1000] if there else [20])
+    parser.add_argument("--networks", type=int, nargs="+", default=[1, 16] if there else [1, 4])
     parser.add_argument("--dtypes", nargs="+", choices=DTYPES, default=list(DTYPES))
     options = parser.parse_args()
     device = torch.device(options.device)
-    if device.type == "cuda" and not torch.cuda.is_available():
-        parser.error("no CUDA device; try --device cpu --widths 64 128 --depths 20")
     print(torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU", torch.__version__)
     budget = 0.5 * (torch.cuda.mem_get_info(device)[1] if device.type == "cuda" else 2**32)
     for dtype in (DTYPES[name] for name in options.dtypes):
