@@ -10,7 +10,6 @@ from functools import partial
 import torch
 from jaxtyping import Int
 from torch import Tensor, nn
-from torch.func import jvp
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from rmtbn import _checks
@@ -138,5 +137,5 @@ def _slopes(layer: nn.Module, x: Tensor) -> Tensor | None:
     It is elementwise if J v = (J 1) v for a vector v in general position.
     """
     draws = torch.rand(x.shape, dtype=x.dtype, generator=torch.Generator().manual_seed(0)).to(x.device) + 0.5
-    ones, moved = (jvp(layer, (x,), (tangent,))[1] for tangent in (torch.ones_like(x), draws))
+    ones, moved = push_tangents(layer, x, torch.stack([torch.ones_like(x), draws]), memory_budget=_CHUNK)
     return ones if bool(torch.allclose(moved, ones * draws)) else None
