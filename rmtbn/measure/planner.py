@@ -21,9 +21,9 @@ from rmtbn import _checks
 ROUTES = ("product", "dense", "slq", "lanczos")
 FLOOR = 1e-6  # λ over the largest, down to which the matrix-free routes go if nothing is asked
 
-# In units of the flops of a matrix product, measured on one core: the singular values of a square matrix take as long as
-# 4 products of such matrices (8 n³; dimension 512 and 1,024), a re-factorised push-forward 1.5 to 2.5 times a plain one
-# (128 and 256, depth 50).
+# In units of the flops of a matrix product, measured on one core: the singular values of a square matrix take as long
+# as 4 products of such matrices (8 n³; dimension 512 and 1,024), a re-factorised push-forward 1.5 to 2.5 times a plain
+# one (128 and 256, depth 50).
 _SVD, _PRODUCT = 8.0, 2.5
 # Krylov vectors per value above the floor: 0.9 to 1.1 for networks of 50 layers and width 256 to 2,048.
 _KRYLOV = 1.1
