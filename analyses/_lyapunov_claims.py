@@ -153,7 +153,7 @@ def _wide_claim(exponents: Exponents, kinds: list[Kind]) -> Claim:
     return Claim(
         statement=f"Whole spectra of exponents {subject} are those of wide networks, up to the order of 1/N.",
         source=source,
-        predicted=f"all {len(kinds)} kinds within {number(FINITE_WIDTH_RMS, digits=1)}/N",
+        predicted=f"{counted(len(kinds))} within {number(FINITE_WIDTH_RMS, digits=1)}/N",
         measured=f"{len(kinds) - len(outside)} of {len(kinds)}; largest {_over_width(max(own.values()))}",
         verdict="contradicted" if outside else ("supported" if told else "inconclusive"),
         evidence=f"Rms deviation between the shares {BULK[0]} and {BULK[1]} of the exponents that are finite, at the "
@@ -213,6 +213,11 @@ def _mean_claim(exponents: Exponents, kinds: list[Kind]) -> Claim:
         evidence=f"At the largest width, less {ALLOWED:g} standard errors (predicted): {'; '.join(listed)}. ½ ln E φ′² "
         f"in place of E ln|φ′| is excluded for {told} of {len(kinds)}; supported if for any.",
     )
+
+
+def counted(kinds: int) -> str:
+    """Write a number of kinds."""
+    return f"{kinds} kind{'s' if kinds > 1 else ''}"
 
 
 def _over_width(worst: float) -> str:

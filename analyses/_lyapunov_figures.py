@@ -61,7 +61,8 @@ def draw_depth(exponents: Exponents, kinds: list[Kind], canvas: Canvas) -> None:
     """Draw ln σ_k/L against the depth, a panel for each kind."""
     for kind, ax in zip(kinds, canvas.subplots(1, len(kinds), squeeze=False).flat, strict=True):
         width, depths = exponents.widths(kind)[-1], exponents.depths(kind)
-        live = exponents.profile(kind, width=width).value.size
+        known = int(np.isfinite(exponents.prediction(kind, width=width).spectrum).sum())
+        live = min(exponents.profile(kind, width=width).value.size, known)
         last = live if kind.is_exact else max(1, round(0.9 * live))
         for k in sorted({1, max(1, live // 2), last} if live else set()):
             values = np.stack([exponents.log_sigma(kind, width=width, depth=d)[:, k - 1] / d for d in depths])

@@ -9,7 +9,7 @@ from rmtbn.report.number import number, with_error
 from rmtbn.report.page import Block, Figure, Page, Section, Table
 
 from . import _lyapunov_figures
-from ._lyapunov_claims import claims
+from ._lyapunov_claims import claims, counted
 from ._lyapunov_figures import LOWEST
 from ._lyapunov_records import Exponents
 from ._lyapunov_theory import NAMES, Kind, name
@@ -25,7 +25,7 @@ def page(exponents: Exponents, *, manifest: Mapping[str, str]) -> Page:
     batch = tuple(_batch_blocks(exponents))
     return Page(
         title="Lyapunov exponents: how singular values grow with depth",
-        summary=f"{len(exponents.kinds)} kinds of network. {_headline(exponents)}"
+        summary=f"{counted(len(exponents.kinds))} of network. {_headline(exponents)}"
         f"{verdicts.count('supported')} of {len(judged)} claims supported.",
         sections=(
             Section(title="What is measured", blocks=tuple(_introduction(exponents))),
@@ -113,9 +113,10 @@ def _spectrum_blocks(exponents: Exponents) -> Iterator[Block]:
 
 def _batch_blocks(exponents: Exponents) -> Iterator[Block]:
     pairs = [(kind, _partner(exponents, kind)) for kind in _batched(exponents)]
-    pairs = [pair for pair in pairs if pair[1] is not None][:3]
+    pairs = sorted(pairs, key=lambda pair: pair[1] is None)[:3]
     if not pairs:
         return
+    without = " and without (critical)" if any(other for _, other in pairs) else ""
     yield (
         "With batch normalisation the Jacobian is that of the whole batch, whose examples the normalisation couples: "
         "B·N directions. It keeps the lengths of activations at any depth, but the largest singular value grows "
@@ -125,7 +126,7 @@ def _batch_blocks(exponents: Exponents) -> Iterator[Block]:
         draw=partial(_lyapunov_figures.draw_batch, exponents, pairs),
         size=(4.2 * max(len(pairs), 1.7), 4.2),
         caption="Exponents with batch normalisation "
-        f"(B = {exponents.batch(pairs[0][0])}) and without (critical), against their share, at the largest width; "
+        f"(B = {exponents.batch(pairs[0][0])}){without}, against their share, at the largest width; "
         f"lines are theory, dashed ½ ln λ_G. Exponents below {number(LOWEST, digits=2)} are not shown: with batch "
         "normalisation a share of 2/B of them, the mean and the scale of every unit, which it removes (the scale up to "
         "its ε).",
