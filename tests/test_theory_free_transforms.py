@@ -99,6 +99,6 @@ def test_what_quadrature_cannot_resolve_is_said():
 
 def test_values_that_the_transform_does_not_take_are_refused():
     """ψ of the free Poisson law maps to |arg| < π only up to the curve m = ψ(x + i0)."""
-    with pytest.raises(ConvergenceError, match="no value"):
+    with pytest.raises(ConvergenceError, match="no value|too near"):
         chi(MarchenkoPastur(ratio=1.0), 50 - 0.5j)
     assert math.isclose(abs(chi(LAWS["one point"], -0.5)), 1.0, rel_tol=1e-12)

@@ -26,8 +26,8 @@ Complex = NDArray[np.complex128]
 Cauchy = Callable[[Complex], tuple[Complex, Complex]]
 
 _HEIGHTS = np.append(np.geomspace(30.0, 1e-6, 60), 0.0)  # Im z over the width of the sum
-_ITERATIONS, _FIXED = 25, 400
-_SETTLED, _ACCEPTED = 1e-14, 1e-11
+_ITERATIONS, _FIXED = 25, 100
+_SETTLED, _ACCEPTED = 1e-12, 1e-11
 _SCAN = np.append(np.linspace(0.002, 0.998, 400), 1 - np.geomspace(1e-3, 1e-9, 20))  # of g over its largest value
 
 
