@@ -198,23 +198,19 @@ def _absorb(product: Product, factors: SortedQR, log_scale: Float[Tensor, "*batc
     t, in_panels = _multiplied(_ratios(r, old, log_d, look=look), product, factors, look=look)
     lengths = torch.where(live, norms(t, dim=-1, look=look), 1.0)
     inherited = product.column_error.gather(-1, factors.columns)
+    added = _SAFETY * torch.finfo(r.dtype).eps * factors.amplification
     log_amplification = torch.where(factors.cut, torch.inf, factors.amplification.log())
     return Product(
         u=factors.q,
         log_d=log_d + lengths.double().log(),
         t=t / lengths[..., None],
         column_error=torch.maximum(factors.loss, inherited[..., : live.shape[-1]]),
-        error=_added(product.error, _SAFETY * torch.finfo(r.dtype).eps * factors.amplification),
+        error=(product.error**_POWER + added**_POWER) ** (1.0 / _POWER),
         log_amplification=torch.where(factors.unresolved, torch.nan, log_amplification),
         pushes=product.pushes + 1,
         exact=factors.exact,
         triangular=in_panels,
     )
-
-
-def _added(error: Float[Tensor, "*batch"], other: Float[Tensor, "*batch"]) -> Float[Tensor, "*batch"]:
-    """(error^p + other^p)^(1/p)."""
-    return (error**_POWER + other**_POWER) ** (1.0 / _POWER)
 
 
 def _multiplied(ratios: Tensor, product: Product, factors: SortedQR, *, look: bool) -> tuple[Tensor, bool]:

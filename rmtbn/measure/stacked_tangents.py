@@ -100,15 +100,15 @@ def _pushed(base: nn.Module, state: State | None, point: Tensor, tangents: Tenso
     each = 4 * point.element_size() * point.numel() * (1 + _growth(base, point))
     chunk = max(1, memory_budget // each)
 
-    def of_one(parameters: dict[str, Tensor], buffers: dict[str, Tensor], h: Tensor, t: Tensor) -> Tensor:
+    def of_one(own: State, h: Tensor, t: Tensor) -> Tensor:
         def layer(z: Tensor) -> Tensor:
-            return functional_call(base, (parameters, buffers), (z,)) if parameters or buffers else base(z)
+            return functional_call(base, own, (z,)) if any(own) else base(z)
 
         return vmap(lambda tangent: jvp(layer, (h,), (tangent,))[1], chunk_size=chunk)(t)
 
     if state is None:
-        return vmap(lambda h, t: of_one({}, {}, h, t))(point, tangents)
-    return vmap(of_one)(*state, point, tangents)
+        return vmap(lambda h, t: of_one(({}, {}), h, t))(point, tangents)
+    return vmap(of_one)(state, point, tangents)
 
 
 def _growth(base: nn.Module, point: Tensor) -> int:
