@@ -270,7 +270,7 @@ def test_running_statistics_are_those_of_the_batch():
     ("arguments", "message"),
     [
         (["--memory", "10kB"], "`memory` must be more than 65,536 bytes, which the weights take; got '10,000'"),
-        (["--memory", "100kB"], "`memory_budget` must be at least"),
+        (["--memory", "70kB"], "`memory_budget` must be at least"),
         (["--memory", "plenty"], "`memory` must be a number of bytes such as 500MB or 4GB; got 'plenty'"),
         (["--memory", "0GB"], "`memory` must be a number of bytes"),
         (["--floor", "2"], "`floor` must be a finite number > 0.0 and < 1.0; got 2.0"),
