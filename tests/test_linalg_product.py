@@ -163,6 +163,7 @@ def test_rows_far_below_the_others_keep_their_values(dtype):
         (12, 600),
         pytest.param(12, 1500, marks=pytest.mark.slow),
         pytest.param(32, 5000, marks=pytest.mark.slow),
+        pytest.param(128, 5000, marks=pytest.mark.slow),
     ],
 )
 def test_the_transposed_product_has_the_same_singular_values(width, depth):
