@@ -30,7 +30,10 @@ def test_the_sum_of_two_wishart_matrices_is_one_of_twice_as_many_columns(ratio):
 
 def test_adding_a_point_shifts_a_law():
     """X + a."""
-    law, alone = free_sum(marchenko_pastur(0.5), point_masses([3.0])), free_sum(marchenko_pastur(0.5), point_masses([0]))
+    law, alone = (
+        free_sum(marchenko_pastur(0.5), point_masses([3.0])),
+        free_sum(marchenko_pastur(0.5), point_masses([0])),
+    )
     x = np.linspace(0.1, 2.8, 17)
     np.testing.assert_allclose(law.pdf(x + 3), alone.pdf(x), rtol=1e-12)
     np.testing.assert_allclose(law.support, 3 + np.array([1 - 0.5**0.5, 1 + 0.5**0.5]) ** 2, rtol=1e-12)
@@ -62,9 +65,9 @@ def test_heavy_atoms_stay():
 
 
 def test_bad_laws_are_refused():
-    with pytest.raises(InvalidArgumentError, match="values.*distinct"):
+    with pytest.raises(InvalidArgumentError, match=r"values.*distinct"):
         point_masses([1.0, 1.0])
-    with pytest.raises(InvalidArgumentError, match="weights.*sum 1"):
+    with pytest.raises(InvalidArgumentError, match=r"weights.*sum 1"):
         point_masses([1.0, 2.0], [0.5, 0.6])
-    with pytest.raises(InvalidArgumentError, match="z.*Im z"):
+    with pytest.raises(InvalidArgumentError, match=r"z.*Im z"):
         free_sum(semicircle(), semicircle()).cauchy_transform(1 - 1j)

@@ -102,7 +102,7 @@ def test_defining_equations_are_written():
 
 @pytest.mark.parametrize("make", [lambda: free_product_law([]), lambda: compression_law([], trace=0.5)])
 def test_no_factor_is_refused(make):
-    with pytest.raises(InvalidArgumentError, match="factors.*one or more"):
+    with pytest.raises(InvalidArgumentError, match=r"factors.*one or more"):
         make()
 
 

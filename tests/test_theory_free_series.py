@@ -61,10 +61,10 @@ def test_half_of_a_free_poisson_law_is_free_poisson():
 
 
 def test_a_compression_needs_a_trace():
-    with pytest.raises(InvalidArgumentError, match="trace.*1.5"):
+    with pytest.raises(InvalidArgumentError, match=r"trace.*1.5"):
         series.compression(CATALAN, 1.5)
 
 
 def test_an_s_transform_needs_a_mean():
-    with pytest.raises(InvalidArgumentError, match="moments.*first not 0"):
+    with pytest.raises(InvalidArgumentError, match=r"moments.*first not 0"):
         series.s_series([0, 1])

@@ -85,7 +85,7 @@ def test_r_transform_of_marchenko_pastur(law):
 
 
 def test_points_on_the_support_are_refused():
-    with pytest.raises(InvalidArgumentError, match="z.*off the real axis"):
+    with pytest.raises(InvalidArgumentError, match=r"z.*off the real axis"):
         moment_transform(LAWS["product"], 2.0)
     with pytest.raises(InvalidArgumentError, match=r"m.*\(-p, 0\).*0.7"):
         chi(free_product_law([factors.bernoulli(0.7)]), -0.8)
@@ -93,12 +93,12 @@ def test_points_on_the_support_are_refused():
 
 def test_what_quadrature_cannot_resolve_is_said():
     """Next to the support a law by its quantiles is points."""
-    with pytest.raises(ConvergenceError, match="too near the support of FussCatalan"):
+    with pytest.raises(ConvergenceError, match=r"too near the support of FussCatalan"):
         moment_transform(FussCatalan(depth=20), 1 + 0.001j)
 
 
 def test_values_that_the_transform_does_not_take_are_refused():
     """ψ of the free Poisson law maps to |arg| < π only up to the curve m = ψ(x + i0)."""
-    with pytest.raises(ConvergenceError, match="no value|too near"):
+    with pytest.raises(ConvergenceError, match=r"no value|too near"):
         chi(MarchenkoPastur(ratio=1.0), 50 - 0.5j)
     assert math.isclose(abs(chi(LAWS["one point"], -0.5)), 1.0, rel_tol=1e-12)

@@ -1,11 +1,17 @@
 """The law of a network's Jacobian: closed forms, exact moments, atoms, edges, and independent routes."""
 
 import math
+import re
 
 import numpy as np
 import pytest
 from golden import LOG_EDGE
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import integrate
 
+from rmtbn._checks import InvalidArgumentError
+from rmtbn.activations import ACTIVATIONS, activation
 from rmtbn.theory.fuss_catalan import FussCatalan
 from rmtbn.theory.jacobian import jacobian_law
 
@@ -76,3 +82,149 @@ def test_atoms_and_bulk_of_orthogonal_hard_tanh_networks_share_the_mass(depth, s
     assert law.support[1] == max(
         *(lam for lam, _ in law.atoms), 0.0 if law.log_bulk is None else np.exp(law.log_bulk[1])
     )
+
+
+@pytest.mark.parametrize("depth", [2, 8, 64, 1024])
+@pytest.mark.parametrize("weights", ["gaussian", "orthogonal"])
+def test_upper_edges_of_tanh_networks_are_those_of_the_table(weights, depth):
+    """Ln of the upper edge at σ_b² = 0.05."""
+    law = jacobian_law("tanh", depth=depth, weights=weights, sigma_b=0.05**0.5)
+    assert LOG_EDGE["tanh", weights, depth].agrees(law.log_bulk[1])
+
+
+@pytest.mark.parametrize("weights", ["gaussian", "orthogonal"])
+@pytest.mark.parametrize("name", ["hard_tanh", "erf", "tanh", "silu", "selu"])
+def test_variance_is_that_of_the_slopes(name, weights):
+    """Var λ = L(E φ′⁴/(E φ′²)² - 1 + g) at mean 1, E by `quad`; hard-tanh 1/p, erf (1 + 4q)/√(1 + 8q)."""
+    law = jacobian_law(name, depth=7, weights=weights, sigma_b=0.0 if name == "selu" else 0.3)
+    q, record = float(law.q[0]), activation(name)
+    if name == "hard_tanh":
+        share = 1 / math.erf(1 / math.sqrt(2 * q))
+    elif name == "erf":
+        share = (1 + 4 * q) / math.sqrt(1 + 8 * q)
+    elif q == 0:
+        low, high = record.dphi(np.array([-1e-12, 1e-12])) ** 2
+        share = 2 * (low**2 + high**2) / (low + high) ** 2
+    else:
+        second, fourth = (
+            integrate.quad(
+                lambda h, k=k: float(record.dphi(np.array([h]))[0]) ** k * math.exp(-h * h / 2 / q),
+                -12 * q**0.5,
+                12 * q**0.5,
+                epsabs=1e-14,
+                epsrel=1e-13,
+                limit=400,
+            )[0]
+            / math.sqrt(2 * math.pi * q)
+            for k in (2, 4)
+        )
+        share = fourth / second**2
+    assert law.moment(1) == pytest.approx(1.0, rel=1e-11)
+    assert law.moment(2) - 1 == pytest.approx(7 * (share - 1 + (weights == "gaussian")), rel=1e-10)
+
+
+@pytest.mark.parametrize("depth", [1, 3, 100, 10_000])
+def test_mean_logarithms_add_over_factors(depth):
+    """E ln λ = L(ln σ_w² + E ln φ′² - 1) for square Gaussian layers: determinants multiply; leaky ReLU, and tanh."""
+    law = jacobian_law("leaky_relu", depth=depth, sigma_w=1.1)
+    assert law.log_moment(1) == pytest.approx(depth * (math.log(1.1**2) + math.log(0.01) - 1), rel=1e-9)
+    law = jacobian_law("tanh", depth=depth, sigma_b=0.3)
+    z = np.linspace(-12, 12, 20001) * math.sqrt(law.q[0])
+    weight = np.exp(-z * z / 2 / law.q[0])
+    mean = float(np.sum(weight * -4 * np.log(np.cosh(z))) / np.sum(weight))
+    assert law.log_moment(1) == pytest.approx(depth * (2 * math.log(law.sigma_w) + mean - 1), rel=1e-9)
+
+
+@pytest.mark.parametrize("depth", [1, 2, 8, 64, 1024, 10_000])
+@pytest.mark.parametrize("weights", ["gaussian", "orthogonal"])
+def test_half_of_a_relu_network_is_zero(weights, depth):
+    """The atom at zero is 1/2, exactly, at every depth."""
+    law = jacobian_law("relu", depth=depth, weights=weights)
+    assert law.atoms[0] == (0.0, 0.5)
+    assert law.cdf(0.0) == 0.5
+
+
+def test_an_embedding_of_an_orthogonal_matrix_is_two_atoms():
+    """n_1 = 3 n_0, W Wᵀ = 3σ_w² on a third of the space; n_1 = n_0/3: σ_w²."""
+    assert jacobian_law("linear", depth=1, weights="orthogonal", sigma_w=1.0, widths=[10, 30]).atoms[1] == (
+        pytest.approx(3.0),
+        pytest.approx(1 / 3),
+    )
+    assert jacobian_law("linear", depth=1, weights="orthogonal", sigma_w=1.0, widths=[30, 10]).atoms == (
+        (pytest.approx(1.0), 1.0),
+    )
+
+
+def test_two_orthogonal_relu_layers_are_arcsine():
+    """z = (1 + 2M)²/(M(1 + M)): two free projections of trace 1/2, ρ = 1/(2π√(λ(4 - λ)))."""
+    law = jacobian_law("relu", depth=2, weights="orthogonal")
+    lam = np.array([0.3, 1.0, 2.5, 3.9])
+    np.testing.assert_allclose(law.pdf(lam), 1 / (2 * np.pi * np.sqrt(lam * (4 - lam))), rtol=1e-10)
+
+
+def test_lengths_that_leave_the_range_are_refused():
+    with pytest.raises(InvalidArgumentError, match=r"depth.*10000"):
+        jacobian_law("gelu", depth=10_000, sigma_w=2.0, q0=1.0)
+
+
+def test_no_input_and_no_bias_is_the_limit_of_small_lengths():
+    """q0 = 0 and σ_b = 0: every q_l is 0."""
+    law = jacobian_law("tanh", depth=5, q0=0.0)
+    assert law.q.max() == 0.0
+    assert law.moment(2) == pytest.approx(6.0, rel=1e-12)
+
+
+def check(law):
+    """No NaN; F of the quantiles; the mass; the mean, by the quadrature that gives the mean of ln λ."""
+    p = np.array([1e-6, 1e-3, 0.1, 0.25, 0.4, 0.6, 0.9, 0.999])
+    x = law.log_ppf(p)
+    atoms = [at for at, _ in law.log_atoms]
+    free = np.array([np.isfinite(y) and not np.any(np.abs(np.subtract(atoms, y)) < 1e-9) for y in x])
+    density = np.exp(law.log_pdf_log(x[free]))
+    assert np.all(np.abs(law.cdf_log(x[free]) - p[free]) <= 1e-9 + 1e-14 * (1 + np.abs(x[free])) * density)
+    assert not np.isnan(density).any()
+    assert np.all(np.diff(x[np.isfinite(x)]) >= 0)
+    mass = sum(mass for _, mass in law.atoms) + sum(part.mean(np.ones_like) for part in law.bulk)
+    assert mass == pytest.approx(1.0, abs=1e-9)
+    assert not math.isnan(law.log_moment(1) + law.moment(1))
+
+
+def networks(deepest):
+    """Every φ and weight law, any depth, σ_b, input and shape in the documented ranges."""
+    return st.fixed_dictionaries(
+        {
+            "activation": st.sampled_from(sorted(ACTIVATIONS)),
+            "depth": st.integers(1, deepest) | st.sampled_from([1, 2, 3]),
+            "weights": st.sampled_from(["gaussian", "orthogonal"]),
+            "sigma_w": st.none() | st.floats(0.3, 3.0),
+            "sigma_b": st.just(0.0) | st.floats(1e-3, 2.0),
+            "q0": st.none() | st.floats(1e-3, 100.0),
+            "shape": st.sampled_from([(1, 1, 1), (2, 1, 1), (1, 3, 1), (3, 2, 4)]),
+        }
+    )
+
+
+def check_network(network):
+    first, middle, last = network.pop("shape")
+    widths = [first, *[middle] * (network["depth"] - 1), last]
+    try:
+        law = jacobian_law(**network, widths=widths)
+    except InvalidArgumentError as reason:
+        assert re.search("`(sigma_b|q0|q|depth)` must be", str(reason))  # noqa: PT017 - the ranges that depend on φ
+        return
+    check(law)
+
+
+@settings(max_examples=10, deadline=None)
+@given(networks(20))
+def test_every_network_has_its_law(network):
+    """No warning, NaN or silent fallback; what has no law says why."""
+    check_network(dict(network))
+
+
+@pytest.mark.slow
+@settings(max_examples=400, deadline=None)
+@given(networks(10_000))
+def test_every_network_of_any_depth_has_its_law(network):
+    """The same down to 10,000 layers."""
+    check_network(dict(network))
