@@ -10,8 +10,8 @@ jacrev's values are wrong below eps of the largest; those of the product route a
 Figures of 2026-11-22, one thread of a busy two-core AMD EPYC, times over those of jacrev + svdvals at N = 512, L = 50:
 product 3.6 (tanh, float64), 5.8 (tanh, float32), 1.7 (ReLU); dense 1.0 to 1.4. 16 networks at N = 128, L = 100, over a
 loop: product 4.7 (float64), 9.0 (float32), dense 1.0 and 1.1. Exponents: depth 0.92; width 2.4 (N = 256 ... 1,024).
-Memory, parameters with gradients: dense 0.1 MiB and product 1 MiB against 200 of jacrev at N = 256, L = 200; the product
-at N = 128 takes 0.3 MiB at depth 100 and 3.6 MiB at 5,000 (the list of layers). Figures on two idle cores are wanted.
+Memory, parameters with gradients: dense 0.1 MiB and product 1 MiB against jacrev's 200 at N = 256, L = 200; the
+product at N = 128 takes 0.3 MiB at depth 100 and 3.6 MiB at 5,000 (the list of layers). To be done on two idle cores.
 
 Run: python benchmarks/deep_spectra.py [--threads 1] [--turns 3] [--quick]
 """
