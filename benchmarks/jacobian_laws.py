@@ -40,7 +40,7 @@ def seconds(action: Callable[[], object]) -> float:
 
 
 def law_of(name: str, weights: str, sigma_b: float, *, depth: int) -> JacobianLaw:
-    """The law at criticality."""
+    """Make the law at criticality."""
     return jacobian_law(name, depth=depth, weights=weights, sigma_b=sigma_b)
 
 
@@ -85,9 +85,7 @@ def main() -> None:
             found = times(name, weights, sigma_b, depth=depth)
             shown = "  ".join(f"{step} {mean(t) * 1e3:6.1f} ± {stdev(t) * 1e3:4.1f} ms" for step, t in found.items())
             ratio = monte_carlo(name, weights, sigma_b, depth=depth) / (mean(found["make"]) + mean(found["pdf"]))
-            print(
-                f"{name:9s} {weights:10s} L = {depth:4d}  {shown}  Monte Carlo {ratio:7.3g} times as long", flush=True
-            )
+            print(f"{name:9s} {weights:10s} L = {depth:4d}  {shown}  Monte Carlo {ratio:.3g} times", flush=True)
 
 
 if __name__ == "__main__":

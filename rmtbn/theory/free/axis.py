@@ -61,6 +61,15 @@ class Axis:
 def axis(curve: SpectralCurve, *, chart: Chart, anchors: Points, reach: float) -> Axis:
     """Lay the table over 0 < η < reach.
 
+    Parameters
+    ----------
+    curve
+        The spectral curve.
+    chart, anchors
+        As for `follow`.
+    reach
+        End of η; where the bulk reaches down to 0 it is shortened to what is seen.
+
     Raises
     ------
     ConvergenceError
