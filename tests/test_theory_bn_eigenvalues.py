@@ -217,7 +217,7 @@ def one_layer(activation, point, *, batch_size, features, eps=1e-12, gamma=1.0, 
     [(name, size) for name in MEASURED for size in BATCHES if name not in {"linear", "gelu"} or size <= 24],
 )
 def test_rates_are_those_of_deep_networks(activation, batch_size):
-    """Growth over inner layers of 10-layer BatchNorm1d networks, N = 512, 24 or 48 of them: λ_G within 3 standard errors.
+    """Growth over inner layers of 10-layer BatchNorm1d networks, N = 512, 24 or 48 of them: λ_G within 3 s.e.
 
     Linear φ beyond B = 24 has no constant rate at this width (B² ≪ 4N fails), and GELU's fixed point is unstable from
     B = 39 on. Batches this much smaller than the width show no finite-width shift.
