@@ -18,11 +18,11 @@ Array = NDArray[np.float64]
 Complex = NDArray[np.complex128]
 
 FIRST = 24  # cells of the first grid
-NEXT_TO_END = (2e-2, 1e-4)  # part of the interval, soft or down to 0: first and last point; beyond, the cubic goes on
+NEXT_TO_END = 2e-2  # part of the interval: its first and last point; beyond them the cubic goes on
 ROUNDS = 12  # halvings of a cell at most
-GOOD = 1e-5  # miss of the guess half-way, relative to the change over the cell: two steps then reach rounding
+GOOD = 1e-4  # miss of the guess half-way, relative to the change over the cell: two steps then reach rounding
 MOST_MISS = 0.05  # of the cell's change: a solution farther from the guess is not taken
-SHORTER, SHORTEST = 0.8, 40  # ratio of the trials of a shorter reach, and how many
+SHORTER, SHORTEST = 0.75, 31  # where the bulk reaches down to 0: ratio of neighbours in the first grid, and cells
 UNSEEN = 1e-22  # mass that is left out
 FEW = 1e-9  # part of the interval: cells are not halved below
 
@@ -76,12 +76,15 @@ def axis(curve: SpectralCurve, *, chart: Chart, anchors: Points, reach: float) -
         If a path does not arrive.
     """
     if np.isinf(chart.low):
-        reach = _seen(curve, chart, anchors, reach)
-    end = NEXT_TO_END[int(np.isinf(chart.low))]
-    eta = reach * np.concatenate([[end], np.arange(1, FIRST) / FIRST, [1 - end]])
+        eta = reach * SHORTER ** np.arange(SHORTEST, -1, -1.0)
+    else:
+        eta = reach * np.concatenate([[NEXT_TO_END], np.arange(1, FIRST) / FIRST, [1 - NEXT_TO_END]])
     points = follow(curve, chart.place(eta), chart=chart, anchors=anchors)
+    if np.isinf(chart.low):
+        count = _seen(curve, chart, points, eta)
+        reach, eta, points = 1.0001 * float(eta[count - 1]), eta[:count], points.take(np.arange(count))
     rate, pull = _slopes(curve, points, chart.slope(eta.astype(np.complex128)))
-    low = np.arange(FIRST)  # the cell from the i-th point to the next is open
+    low = np.arange(eta.size - 1)  # the cell from the i-th point to the next is open
     for _ in range(ROUNDS):
         middle = (eta[low] + eta[low + 1]) / 2
         guess_u, guess_v, change = _hermite(eta, (points.u, points.v), (rate, pull), middle)
@@ -106,12 +109,10 @@ def axis(curve: SpectralCurve, *, chart: Chart, anchors: Points, reach: float) -
     return Axis(reach=reach, eta=eta, points=points, rate=rate, pull=pull, cdf=cdf, slope=slope)
 
 
-def _seen(curve: SpectralCurve, chart: Chart, anchors: Points, reach: float) -> float:
-    """Shorten the reach to where a density is seen: a narrow law may reach down to 0 with a mass of e^-1000 only."""
-    eta = reach * SHORTER ** np.arange(SHORTEST, -1, -1.0)
-    points = follow(curve, chart.place(eta), chart=chart, anchors=anchors)
-    seen = curve.density(points.u) * np.abs(chart.slope(eta.astype(np.complex128))) * eta > UNSEEN
-    return float(eta[min(int(np.flatnonzero(seen).max(initial=0)) + 1, eta.size - 1)])
+def _seen(curve: SpectralCurve, chart: Chart, points: Points, eta: Array) -> int:
+    """Count the points up to where no density is seen: a narrow law may reach down to 0 with a mass of e^-1000."""
+    mass = curve.density(points.u) * np.abs(chart.slope(eta.astype(np.complex128))) * eta
+    return min(int(np.flatnonzero(mass > UNSEEN).max(initial=0)) + 2, eta.size)
 
 
 @np.errstate(all="ignore")  # a trial step may leave the floating range; it is then refused
