@@ -6,6 +6,7 @@ What is found inside the strip, with every ζ in the upper half-plane, is the ph
 it is asked to be near the guess besides; the rest is followed from z < 0.
 """
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -78,7 +79,8 @@ def axis(curve: SpectralCurve, *, chart: Chart, anchors: Points, reach: float) -
     if np.isinf(chart.low):
         eta = reach * SHORTER ** np.arange(SHORTEST, -1, -1.0)
     else:
-        eta = reach * np.concatenate([[NEXT_TO_END], np.arange(1, FIRST) / FIRST, [1 - NEXT_TO_END]])
+        end = min(NEXT_TO_END, 0.6 / math.sqrt(chart.high - chart.low))  # 1 in ln λ where the bulk is long
+        eta = reach * np.concatenate([[end], np.arange(1, FIRST) / FIRST, [1 - end]])
     points = follow(curve, chart.place(eta), chart=chart, anchors=anchors)
     if np.isinf(chart.low):
         count = _seen(curve, chart, points, eta)
