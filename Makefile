@@ -7,9 +7,10 @@ PYTHON ?= $(shell for p in python3.12 python3.11 python3 python; do \
 	$$p -c 'import sys; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12)))' >/dev/null 2>&1 && echo $$p && break; done)
 STAMP := $(VENV)/.installed
 REPORTS := reports
+STUDIES := laws moments phase width-depth lyapunov product
 
 .DEFAULT_GOAL := help
-.PHONY: help install format lint type test test-slow reports bench clean
+.PHONY: help install format lint type test test-slow reports reports-all bench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-11s %s\n", $$1, $$2}' Makefile
@@ -42,6 +43,10 @@ test-slow: install ## run the slow checks too
 
 reports: install ## run the analyses on real images and write reports/index.html
 	$(BIN)/rmtbn schemes --preset default --engine local --out $(REPORTS)
+	$(BIN)/rmtbn report --out $(REPORTS)
+
+reports-all: reports ## run every study (about ten minutes more on two cores)
+	for study in $(STUDIES); do $(BIN)/rmtbn $$study --preset default --engine local --out $(REPORTS) || exit 1; done
 	$(BIN)/rmtbn report --out $(REPORTS)
 
 bench: install ## run the benchmarks, each beside what a user would do instead
