@@ -109,3 +109,26 @@ def test_no_factor_is_refused(make):
 def test_a_trace_out_of_range_is_refused():
     with pytest.raises(InvalidArgumentError, match=r"trace.*1\.5"):
         compression_law([factors.gaussian()], trace=1.5)
+
+
+@pytest.mark.parametrize("name", ["hard_tanh", "selu", "leaky_relu"])
+def test_the_distribution_function_at_an_atom_holds_it(name):
+    """P(λ <= atom) - P(λ < atom) = mass, and ppf on the jump is the atom, to the last bit; 20 networks."""
+    for sigma in np.linspace(0.02, 2, 20):
+        q0 = None if name == "hard_tanh" else 1.0
+        chosen = {"sigma_b": sigma} if name == "hard_tanh" else {"sigma_w": 1 + sigma}
+        law = jacobian_law(name, depth=1, weights="orthogonal", q0=q0, **chosen)
+        for lam, mass in law.atoms:
+            top = float(law.cdf(lam))
+            if lam > 0:
+                assert top - float(law.cdf(lam * (1 - 1e-14))) == pytest.approx(mass, abs=1e-9)
+            assert np.all(law.ppf(top - mass * np.array([0.01, 0.5, 0.99])) == lam)
+
+
+def test_an_edge_at_an_atom_that_has_just_gone_is_found():
+    """Two free projections of trace 1/2, values a and b < a: the bulk is [b², a²] at every scale."""
+    for sigma in np.linspace(1.02, 3, 12):
+        law = jacobian_law("leaky_relu", depth=2, weights="orthogonal", sigma_w=sigma)
+        low, high = law.log_bulk
+        assert high == pytest.approx(4 * math.log(sigma), abs=1e-10)
+        assert low == pytest.approx(4 * math.log(sigma) - 8 * math.log(10), abs=1e-10)

@@ -1,13 +1,14 @@
 """The law of φ′² as a factor: masses, moments against `quad`, and what is refused."""
 
+import dataclasses
 import math
 
 import numpy as np
 import pytest
-from scipy import integrate
+from scipy import integrate, optimize, special
 
 from rmtbn._checks import InvalidArgumentError
-from rmtbn.activations import activation
+from rmtbn.activations import Activation, activation
 from rmtbn.theory.slope_law import slope_factor
 
 
@@ -63,3 +64,51 @@ def test_selu_has_an_atom_of_one_half():
 def test_what_spans_too_many_decades_is_refused():
     with pytest.raises(InvalidArgumentError, match=r"q.*so small.*5000"):
         slope_factor(activation("erf"), 5000.0)
+
+
+def test_mass_that_piles_up_where_a_slope_levels_off_is_counted():
+    """GELU, d > 1: P(φ′² > d) = P(a < h < b) with φ′(a) = φ′(b); F never falls within 1e-7 of d = 1, from above."""
+    q, record = 8.772, activation("gelu")
+    law = slope_factor(record, q).law.scaled(0.0)
+    b = np.linspace(2.5, 6.0, 15)
+    level = record.dphi(b)
+    a = [
+        optimize.brentq(lambda h, y=y: float(record.dphi(np.array([h]))[0]) - y, 0.0, 2**0.5, xtol=1e-15) for y in level
+    ]
+    log_mean = slope_factor(record, q).log_mean
+    cdf = law.at(2 * np.log(level) - log_mean)[1]
+    expected = 1 - (special.ndtr(b / q**0.5) - special.ndtr(np.array(a) / q**0.5))
+    np.testing.assert_allclose(cdf, expected, rtol=0, atol=1e-15 / np.min(level - 1) * 0.1)
+    near = law.at(np.logspace(-15, -7, 400) - log_mean)[1]
+    assert np.all(np.diff(near) >= -1e-15)
+    assert near[-1] - near[0] > 0.02
+
+
+@pytest.mark.parametrize("name", ["tanh", "erf", "gelu", "silu", "selu"])
+def test_levels_and_poles_are_one_density(name):
+    """The roots of φ′(h)² = d against the moment transform of the panels on the axis, away from pile-ups."""
+    law = slope_factor(activation(name), 1.3).law
+    x = law.span[1] - np.array([0.003, 0.3, 2.0, 5.0, 15.0])
+    by_levels, by_poles = law.at(x), dataclasses.replace(law, levels=None).at(x)
+    np.testing.assert_allclose(by_levels[0], by_poles[0], rtol=1e-8)
+    np.testing.assert_allclose(by_levels[1], by_poles[1], rtol=0, atol=1e-12)
+
+
+def test_a_slope_of_the_users_own_has_its_levels():
+    """φ′ = 0.4 + sin h, given without its φ″: zeros and extrema are found, and the poles give the same law."""
+    own = Activation(
+        name="own", formula="0.4*x - cos(x)", phi=lambda h: 0.4 * h - np.cos(h), dphi=lambda h: 0.4 + np.sin(h)
+    )
+    law = slope_factor(own, 1.3).law
+    x = np.array([-8.0, -2.0, -0.5, 0.1, 0.3])
+    for by_levels, by_poles in zip(law.at(x), dataclasses.replace(law, levels=None).at(x), strict=True):
+        np.testing.assert_allclose(by_levels, by_poles, rtol=1e-9)
+
+
+@pytest.mark.parametrize(("name", "turn"), [("gelu", 2**0.5), ("silu", 2.3993572805154684)])
+def test_the_supremum_is_the_largest_slope(name, turn):
+    """Sup ln d = 2 ln φ′ where φ″ = 0, which lies between the nodes of a panel; all of the mass is below."""
+    factor = slope_factor(activation(name), 4.43)
+    top = 2 * math.log(float(activation(name).dphi(np.array([turn]))[0])) - factor.log_mean
+    assert factor.law.span[1] == pytest.approx(top, abs=1e-13)
+    assert factor.law.at(np.array([top - 1e-14]))[1][0] == pytest.approx(1.0, abs=1e-6)

@@ -128,8 +128,16 @@ class FreeProductLaw(SpectralMeasure):
             inside = (p > below) & (p < below + mass)
             if part is not None and inside.any():
                 quantile[inside] = part.quantiles(p[inside])
+                self._put_on_atoms(quantile, p, part)
             below += mass
         return quantile
+
+    def _put_on_atoms(self, quantile: Array, p: Array, part: Bulk) -> None:
+        """Let the quantiles in the jump of an atom inside an interval be that atom."""
+        for x, mass in self.log_atoms:
+            if part.chart.low < x < part.chart.high:
+                top = float(part.at(np.array([x]))[1][0])
+                quantile[(p > top - mass) & (p <= top)] = x
 
     def moment(self, k: int) -> float:
         """E λ^k from the power series of ln(M z), to rounding; inf beyond the floating range."""
@@ -247,9 +255,11 @@ def parts(
         return curve, (), log_atoms
     if curve.is_one_factor:
         law = curve.factors[0].law
-        return curve, (FactorBulk(law=law, log_scale=curve.log_mean),) if isinstance(law, PanelLaw) else (), log_atoms
+        if not isinstance(law, PanelLaw):
+            return curve, (), log_atoms
+        return curve, (FactorBulk(law=law, log_scale=curve.log_mean, log_atoms=log_atoms),), log_atoms
     return curve, branch_bulk.intervals(curve, log_atoms, cuts=lost), log_atoms
 
 
 def _exp(x: float) -> float:
-    return math.exp(x) if x < 709.78 else math.inf
+    return float(np.exp(x)) if x < 709.78 else math.inf  # as `ppf` has it, to the last bit

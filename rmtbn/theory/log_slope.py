@@ -57,3 +57,27 @@ def _selu(h: Array) -> tuple[Array, Array]:
 SPLITS: Mapping[str, Split] = MappingProxyType(
     {"tanh": _tanh, "erf": _erf, "gelu": _gelu, "silu": _silu, "selu": _selu}
 )
+
+
+def _gelu_rate(h: Array) -> Array:
+    """φ″ = (2 - h²)·normal density."""
+    amplitude, envelope = _gelu(h)
+    return np.asarray((2 - h * h) * np.exp(_LOG_NORMAL - 0.5 * h * h - envelope) / amplitude)
+
+
+def _silu_rate(h: Array) -> Array:
+    """φ″ = σ(h)σ(-h)[2 - h tanh(h/2)]."""
+    gate = special.expit(-h)
+    return np.asarray(gate * (2 - h * np.tanh(h / 2)) / (1 + h * gate))
+
+
+# φ″/φ′
+RATES: Mapping[str, Callable[[Array], Array]] = MappingProxyType(
+    {
+        "tanh": lambda h: -2 * np.tanh(h),
+        "erf": lambda h: -2 * h,
+        "gelu": _gelu_rate,
+        "silu": _silu_rate,
+        "selu": lambda h: np.where(h > 0, 0.0, 1.0),
+    }
+)

@@ -17,7 +17,8 @@ from rmtbn.theory.free import factors
 from rmtbn.theory.free.factors import Factor
 from rmtbn.theory.free.panel_law import PanelLaw, Panels
 from rmtbn.theory.gauss_hermite import SMALLEST_Q
-from rmtbn.theory.log_slope import split_slope
+from rmtbn.theory.log_slope import RATES, split_slope
+from rmtbn.theory.slope_levels import slope_levels
 from rmtbn.theory.slope_panels import Slope, panels
 
 Array = NDArray[np.float64]
@@ -50,7 +51,8 @@ def slope_factor(activation: Activation, q: float) -> Factor:
     q = max(_checks.real("q", q, at_least=0.0), SMALLEST_Q)
     if activation.slopes is not None:
         return factors.points(np.square(activation.slopes), _masses(activation.kinks, q))
-    return _smooth(Slope(split=split_slope(activation), q=q), activation.kinks)
+    slope = Slope(split=split_slope(activation), q=q, rate=RATES.get(activation.name))
+    return _smooth(slope, activation.kinks)
 
 
 def _smooth(slope: Slope, kinks: tuple[float, ...]) -> Factor:
@@ -69,10 +71,12 @@ def _smooth(slope: Slope, kinks: tuple[float, ...]) -> Factor:
         return factors.points(np.exp([x for x, _ in atoms]), [mass for _, mass in atoms])
     rest = [pair for pair, constant in zip(found, flat, strict=True) if not constant]
     log_d, density = _that_count(*(np.concatenate(part) for part in zip(*rest, strict=True)))
+    moving = [interval for interval, constant in zip(intervals, flat, strict=True) if not constant]
     law = PanelLaw(
         panels=Panels.of(log_d, density * (2 if even else 1)),
         flat=tuple(sorted(atoms)),
         infimum=_infimum(slope, log_d),
+        levels=slope_levels(slope, moving, copies=2 if even else 1),
     )
     return factors.of_law(law)
 

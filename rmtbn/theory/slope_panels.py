@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import optimize
 
-from rmtbn.theory.free.panel_poles import NODES, ORDER, TO_SERIES
+from rmtbn.theory.free.panel_poles import DERIVATIVE, NODES, ORDER, TO_SERIES
 
 Array = NDArray[np.float64]
 
@@ -25,21 +25,34 @@ RESOLVED = 3e-14  # size of the last Legendre coefficients of ln d, relative to 
 HALVINGS = 48  # of an interval at most, for a φ′ that is not smooth where it should be
 RADIUS = 0.2  # of the neighbourhood of a zero of φ′, in which φ′/(h - h*) is its interpolating polynomial
 DEPTH = 350  # unit panels in ln |h - h*| next to a zero of φ′: down to d = e^-700
+REACH = 0.1  # of the points that give φ″/φ′ where it is not known, in h or in standard deviations
 _SAMPLE = 4001  # points on which zeros are looked for
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Slope:
-    """φ′ = amplitude·e^envelope (`log_slope`), and the variance q of its Gaussian argument."""
+    """φ′ = amplitude·e^envelope (`log_slope`), the variance q of its Gaussian argument, and φ″/φ′ where it is known."""
 
     split: Callable[[Array], tuple[Array, Array]]
     q: float
+    rate: Callable[[Array], Array] | None = None
 
     def log_d(self, h: Array) -> Array:
         """Compute ln φ′(h)², -inf at a zero."""
         amplitude, envelope = self.split(h)
         with np.errstate(divide="ignore"):
             return np.asarray(2 * (np.log(np.abs(amplitude)) + envelope))
+
+    def log_rate(self, h: Array, *, low: float, high: float) -> Array:
+        """Compute d ln d/dh = 2φ″/φ′; for a φ of the user's own from points next to h and between low and high."""
+        if self.rate is not None:
+            return 2 * self.rate(h)
+        reach = min(REACH, REACH * math.sqrt(self.q), (high - low) / 2)
+        middle = np.clip(h, low + reach, high - reach)
+        series = self.log_d(middle[:, None] + reach * NODES) @ TO_SERIES.T @ DERIVATIVE.T
+        return np.asarray(
+            np.sum(series * np.polynomial.legendre.legvander((h - middle) / reach, ORDER - 1), axis=1) / reach
+        )
 
     def gaussian(self, h: Array) -> Array:
         """Compute the density of h."""

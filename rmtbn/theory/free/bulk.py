@@ -78,7 +78,9 @@ class Bulk(abc.ABC):
             inside = (newton > low[left]) & (newton < high[left]) & (turn < _TURNS // 3)
             moved = np.where(inside, newton, (low[left] + high[left]) / 2)
             eta[left] = np.where(np.abs(gap[left]) <= tolerance, here, moved)
-        return self.chart.place(eta)
+        order, w = np.argsort(p, kind="stable"), self.chart.place(eta)
+        w[order] = np.maximum.accumulate(w[order])  # several per cent of the mass may lie within the rounding of w
+        return w
 
     def _start(self, p: Array) -> tuple[Array, Array, Array]:
         """Bracket quantiles in the table, and guess them by the inverse cubic of their cell."""

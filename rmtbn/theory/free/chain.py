@@ -80,8 +80,16 @@ def log_atoms(
     spaces = {0.0: start}
     for place in chain:
         spaces = _after(spaces, place)
-    atoms = tuple((x, size) for x, size in sorted(spaces.items()) if size > SAME)
+    atoms = tuple((_there_and_back(x), size) for x, size in sorted(spaces.items()) if size > SAME)
     return atoms, tuple(x for x, size in sorted(spaces.items()) if size <= SAME)
+
+
+def _there_and_back(x: float) -> float:
+    """Return x, or the number an ulp or two below it that does not exceed ln e^x: P(λ <= e^x) must hold the atom."""
+    with np.errstate(over="ignore", under="ignore", divide="ignore"):
+        while math.isfinite(back := float(np.log(np.exp(x)))) and back < x:
+            x = back
+    return x
 
 
 def _after(spaces: dict[float, float], place: Placed) -> dict[float, float]:

@@ -116,7 +116,7 @@ def _first_critical(curve: SpectralCurve, u: Array, *, below: bool) -> float:
     slope = curve.total_slope(curve.residual(points.u, points.v))[0].real
     rising = np.flatnonzero(slope >= 0)
     at_atom = rising.size == 0 and abs(u[-1]) < 2 * AT_ATOM and abs(slope[-1]) < 1e-5
-    if at_atom or (rising.size and rising[0] and u[rising[0] - 1] < 0 < u[rising[0]]):
+    if at_atom or (rising.size and rising[0] and u[rising[0] - 1] * u[rising[0]] < 0):
         return _at_atom(curve, below=below)
     if rising.size == 0 and any(factor.law.inner == factor.law.span for factor in curve.factors):
         return _end_of_panels(curve, points, below=below)

@@ -1,6 +1,7 @@
 """The bulk of a law that is a single factor: orthogonal weights at depth 1 leave the law of φ′² as it is.
 
-The moment transform on the axis itself, M(λ + i0), gives the density -Im M/π; the poles on the panels make it exact.
+Its density and mass are those of the law itself: level by level where they are known so (`levels`), else from the
+moment transform on the axis, M(λ + i0), which the poles on the panels make exact.
 """
 
 import math
@@ -18,16 +19,24 @@ from rmtbn.theory.free.panel_law import PanelLaw
 Array = NDArray[np.float64]
 
 _NEGLIGIBLE = 1e-22
-_ABOVE = 1e-150  # +0, of which the square is not 0
 
 
 @final
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class FactorBulk(Bulk):
-    """The density of a law given in panels, times e^log_scale."""
+    """The density of a law given in panels, times e^log_scale.
+
+    Parameters
+    ----------
+    law, log_scale
+        The law of d, and ln λ - ln d.
+    log_atoms
+        The atoms of λ, ((ln λ, mass), ...): rounding of ln λ - log_scale must not carry a point across one.
+    """
 
     law: PanelLaw
     log_scale: float
+    log_atoms: tuple[tuple[float, float], ...] = ()
 
     @property
     def _ends(self) -> tuple[float, float]:
@@ -54,10 +63,12 @@ class FactorBulk(Bulk):
 
     def at(self, w: Array) -> tuple[Array, Array]:
         """Density of ln λ and P(ln λ' <= w)."""
-        v = np.asarray(w - self.log_scale + _ABOVE * 1j, dtype=np.complex128)
-        with np.errstate(over="ignore", invalid="ignore"):  # of the slope, which is not needed, on a node
-            transform = self.law.sums(v)[0]
-        return -transform.imag / np.pi, 1.0 - self.law.potential_angle(v) / np.pi
+        x = w - self.log_scale
+        for log_lam, _ in self.log_atoms:
+            places = np.array([at for at, _ in self.law.flat])
+            own = places[np.abs(places - (log_lam - self.log_scale)).argmin()]
+            x = np.where(w >= log_lam, np.maximum(x, own), np.minimum(x, np.nextafter(own, -np.inf)))
+        return self.law.at(x)
 
     @property
     def rounding(self) -> float:

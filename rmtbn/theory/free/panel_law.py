@@ -10,8 +10,10 @@ from typing import final
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import optimize
 
 from rmtbn.theory.free.factor_law import FactorLaw, kernel, log_angle
+from rmtbn.theory.free.levels import Levels
 from rmtbn.theory.free.panel_poles import AT_NODES, DERIVATIVE, INTEGRAL, TO_SERIES, WEIGHTS, Poles, poles
 
 Array = NDArray[np.float64]
@@ -19,6 +21,7 @@ Complex = NDArray[np.complex128]
 Index = NDArray[np.intp]
 
 WINDOW = 18.0  # |ln d - ln ζ| beyond which two terms of a geometric series are exact to rounding
+_ABOVE = 1e-150  # +0, of which the square is not 0
 NEAR = 1.4  # distance in s within which a pole is looked for
 _POWERS = np.arange(3)[:, None]
 _CHUNK = 50_000  # numbers in one table of points by nodes, to stay in the cache: twice as fast as a table of all points
@@ -57,9 +60,9 @@ class Panels:
         order = np.argsort(log_d.mean(axis=1))
         log_d, density = log_d[order], density[order]
         weights, series = density * WEIGHTS, log_d @ TO_SERIES.T
-        slopes = np.polynomial.legendre.legval(np.linspace(-1, 1, 9), np.polynomial.legendre.legder(series, axis=1).T)
-        ends = np.polynomial.legendre.legval(np.array([-1.0, 1.0]), series.T)
-        values = np.concatenate([log_d, ends], axis=1)
+        rates = np.polynomial.legendre.legder(series, axis=1)
+        slopes = np.asarray(np.polynomial.legendre.legval(np.linspace(-1, 1, 9), rates.T), dtype=np.float64)
+        values = np.concatenate([log_d, _turns_and_ends(series, slopes)], axis=1)
         with np.errstate(divide="ignore"):
             log_weights = np.log(weights)
         return cls(
@@ -73,6 +76,17 @@ class Panels:
             before=np.stack([_running(log_weights + k * log_d) for k in (0, 1, 2)]),
             after=np.stack([_running((log_weights - k * log_d)[::-1])[::-1] for k in (0, 1, 2)]),
         )
+
+
+def _turns_and_ends(series: Array, slopes: Array) -> Array:
+    """Values of ln d at both ends of each panel, and at an extremum inside it if there is one; shape (panels, 3)."""
+    places = np.tile([-1.0, 1.0, 1.0], (series.shape[0], 1))
+    for i in np.flatnonzero(slopes.min(axis=1) * slopes.max(axis=1) < 0):
+        rate = np.polynomial.legendre.legder(series[i])
+        near = int(np.flatnonzero(slopes[i, 1:] * slopes[i, :-1] <= 0)[0])
+        low, high = near / 4 - 1, (near + 1) / 4 - 1
+        places[i, 2] = optimize.brentq(lambda s, rate=rate: np.polynomial.legendre.legval(s, rate), low, high)
+    return np.einsum("ijk,ik->ij", np.polynomial.legendre.legvander(places, series.shape[1] - 1), series)
 
 
 def _running(log_terms: Array) -> Array:
@@ -94,11 +108,15 @@ class PanelLaw(FactorLaw):
         Its atoms but for zero, ((ln d, mass), ...).
     infimum
         Infimum of ln d, zero left out.
+    levels, shift
+        Density and mass at given ln d - shift, where they are known directly; else the panels give them.
     """
 
     panels: Panels
     flat: tuple[tuple[float, float], ...] = ()
     infimum: float = -np.inf
+    levels: Levels | None = None
+    shift: float = 0.0
     total: float = field(init=False)
     means: tuple[float, float] = field(init=False)
 
@@ -144,6 +162,8 @@ class PanelLaw(FactorLaw):
             panels=Panels.of(self.panels.log_d + log_factor, self.panels.density),
             flat=tuple((x + log_factor, mass) for x, mass in self.flat),
             infimum=self.infimum + log_factor,
+            levels=self.levels,
+            shift=self.shift + log_factor,
         )
 
     def log_moment(self, k: int) -> float:
@@ -161,6 +181,15 @@ class PanelLaw(FactorLaw):
     def potential_angle(self, v: Complex) -> Array:
         """Compute Im E ln(1 - d/ζ), continuous, in [0, π]."""
         return np.concatenate([np.zeros(0), *(self._angle(v[rows]) for rows in self._chunks(v))])
+
+    def at(self, x: Array) -> tuple[Array, Array]:
+        """Compute the density of ln d, and P(d <= e^x) with atoms and zero."""
+        if self.levels is None:
+            v = np.asarray(x + _ABOVE * 1j, dtype=np.complex128)
+            with np.errstate(over="ignore", invalid="ignore"):  # of the slope, which is not needed, on a node
+                return -self.sums(v)[0].imag / np.pi, 1.0 - self.potential_angle(v) / np.pi
+        density, mass = self.levels.at(x - self.shift)
+        return density, 1.0 - self.total + mass + sum(share * (x >= at) for at, share in self.flat)
 
     def _chunks(self, v: Complex) -> list[slice]:
         middle = (self.panels.low + self.panels.high) / 2
