@@ -22,8 +22,9 @@ _CIRCLE = 64  # points of the contour that gives a Taylor series
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Place:
-    """Points on the curve: u, and M with its slope in u."""
+    """Points on the curve: p, u, and M with its slope in u."""
 
+    rank: float
     u: Complex
     m: Complex
     m_slope: Complex
@@ -33,7 +34,7 @@ class Place:
         """Compute M = p s/(1 - s) and dM/du = M/(1 - s)."""
         log_rest = log_one_minus(1.0, u)
         m = np.asarray(rank * np.exp(u - log_rest), dtype=np.complex128)
-        return cls(u=u, m=m, m_slope=np.asarray(m * np.exp(-log_rest), dtype=np.complex128))
+        return cls(rank=rank, u=u, m=m, m_slope=np.asarray(m * np.exp(-log_rest), dtype=np.complex128))
 
 
 class Term(abc.ABC):
@@ -91,14 +92,20 @@ class Thinning(Term):
     dimension: float = 1.0
 
     def value(self, place: Place) -> tuple[Complex, Complex]:
-        """Möbius in M."""
-        share = 1.0 / (self.dimension + place.m)
-        return self.a * place.m * share, self.a * self.dimension * place.m_slope * share**2
+        """Möbius in s as in M: M/(d + M) = (p/d) s/(1 - γs), γ = 1 - p/d, which loses no digit where M is near -d."""
+        share, rest = self._share(place)
+        return self.a * share, self.a * share * np.exp(-rest)
 
     def potential(self, place: Place) -> Complex:
         """Compute a d [ln(1 + M/d) - M/(d + M)]."""
-        m, d = place.m, self.dimension
-        return np.asarray(self.a * d * (np.log1p(m / d) - m / (d + m)))
+        share, rest = self._share(place)
+        return np.asarray(self.a * self.dimension * (rest - log_one_minus(1.0, place.u) - share))
+
+    def _share(self, place: Place) -> tuple[Complex, Complex]:
+        """Compute M/(d + M), and ln(1 - γs)."""
+        gamma = 1.0 - place.rank / self.dimension
+        rest = log_one_minus(gamma, place.u) if gamma > 0 else np.zeros_like(place.u)
+        return np.asarray(place.rank / self.dimension * np.exp(place.u - rest)), rest
 
     def placed(self, *, dimension: float, count: float) -> "Thinning":
         """Scale a and d."""
