@@ -174,6 +174,18 @@ def test_no_input_and_no_bias_is_the_limit_of_small_lengths():
     assert law.moment(2) == pytest.approx(6.0, rel=1e-12)
 
 
+@pytest.mark.parametrize("sigma_b", [0.3, 0.5, 0.7])
+def test_what_leaves_the_floating_range_is_zero(sigma_b):
+    """Orthogonal erf, L = 4: ln ρ falls to -600 on the branch, and is -inf where F < 1e-303; F is 0 there."""
+    law = jacobian_law("erf", depth=4, weights="orthogonal", sigma_b=sigma_b)
+    x = -np.array([400.0, 1600.0, 10_000.0, 19_681.0, 1e6])[::-1]
+    density = law.log_pdf_log(x)
+    assert np.all(np.diff(density[np.isfinite(density)]) > 0)
+    assert density[0] == density[1] == -np.inf
+    assert np.isfinite(density[-1])
+    np.testing.assert_allclose(law.cdf_log(x[:3]), 0.0, atol=1e-14)
+
+
 def check(law):
     """No NaN; F of the quantiles; the mass; the mean, by the quadrature that gives the mean of ln λ."""
     p = np.array([1e-6, 1e-3, 0.1, 0.25, 0.4, 0.6, 0.9, 0.999])

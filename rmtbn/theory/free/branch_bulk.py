@@ -19,7 +19,7 @@ from rmtbn.theory.free.branch import Chart, ConvergenceError, Points, follow
 from rmtbn.theory.free.bulk import Bulk
 from rmtbn.theory.free.cells import Rule, rule
 from rmtbn.theory.free.curve import SpectralCurve
-from rmtbn.theory.free.edges import anchors, edges, gap_edge
+from rmtbn.theory.free.edges import anchors, edges, gap_edge, real_w
 
 Array = NDArray[np.float64]
 
@@ -27,6 +27,7 @@ NEAREST = 1e-13  # distance of ln λ to an edge, relative, below which a point c
 CLOSE = 1e-10  # of a singularity to an edge, below which it is the edge; and to points from which F is extrapolated
 NO_DENSITY = 1e-9  # below this a density is rounding
 NEGLIGIBLE = 51.0  # u on z < 0 below which there is at most 2 e^-51 = 1.4e-22 of the mass
+LOWEST = 700.0  # u on z < 0 below which densities leave the floating range
 _GRID = 400  # points on which gaps are looked for
 _SPLIT = 33  # points of one round of the search for a gap's edges
 _ROUNDS = 3
@@ -71,11 +72,20 @@ class BranchBulk(Bulk):
         return self.content
 
     def at(self, w: Array) -> tuple[Array, Array]:
-        """Density of ln λ and P(ln λ' <= w), by the branch above w; what is next to an edge is moved off it."""
+        """Density of ln λ and P(ln λ' <= w), by the branch above w; what is next to an edge is moved off it.
+
+        Where less than 1e-303 of the mass is below, the density is 0 and F the mass below the interval.
+        """
         low, high = self.interval.low, self.interval.high
         w = np.minimum(w, high - NEAREST * max(1.0, abs(high)))
         if math.isfinite(low):
             w = np.maximum(w, low + NEAREST * max(1.0, abs(low)))
+        seen = w >= _bottom(self, float(w.min(initial=math.inf)))
+        density, cdf = np.zeros(w.shape), np.full(w.shape, self.start)
+        density[seen], cdf[seen] = self._on_branch(w[seen])
+        return density, cdf
+
+    def _on_branch(self, w: Array) -> tuple[Array, Array]:
         near = _axis(self).guess(self.interval.coordinate(w.astype(np.complex128)).real)
         points = solve(self.curve, w, near, chart=self.interval, anchors=self.anchors)
         density = np.maximum(self.curve.density(points.u), 0.0)
@@ -113,6 +123,20 @@ class BranchBulk(Bulk):
 @functools.lru_cache(maxsize=64)  # laws compare by identity
 def _axis(bulk: BranchBulk) -> Axis:
     return axis(bulk.curve, chart=bulk.interval, anchors=bulk.anchors, reach=bulk.bound())
+
+
+def _bottom(bulk: BranchBulk, w: float) -> float:
+    """Find ln λ below which there is at most 2e^-700 of the mass (see `bound`), if w is so low that it matters."""
+    if math.isfinite(bulk.interval.low) or w >= bulk.anchors.w.real.min():
+        return -math.inf
+    found = _lowest(bulk)
+    return found if math.isfinite(found) else -math.inf
+
+
+@functools.lru_cache(maxsize=64)
+def _lowest(bulk: BranchBulk) -> float:
+    with np.errstate(all="ignore"):  # of slopes, next to the end of what is represented of a law
+        return real_w(bulk.curve, LOWEST)
 
 
 @functools.lru_cache(maxsize=64)

@@ -32,6 +32,11 @@ def anchors(curve: SpectralCurve) -> Points:
     return _real_points(curve, _ANCHORS - 1j * np.pi, below=False)
 
 
+def real_w(curve: SpectralCurve, u: float) -> float:
+    """Compute ln |z| at the point of z < 0 with given Re u."""
+    return float(_real_points(curve, np.array([u - 1j * np.pi]), below=False).w[0].real)
+
+
 @np.errstate(all="ignore")  # a slope that is not finite is no critical point
 def edges(curve: SpectralCurve) -> tuple[float, float]:
     """Compute (ln low, ln high) of the bulk; ln low is -inf where the density reaches λ = 0.
