@@ -4,9 +4,11 @@ import math
 
 import numpy as np
 import pytest
+from scipy import special
 
 from rmtbn._checks import InvalidArgumentError
 from rmtbn.theory.free import factors, series
+from rmtbn.theory.free.terms import Thinning
 from rmtbn.theory.free_probability import compression_law, free_product_law
 from rmtbn.theory.jacobian import jacobian_law
 from rmtbn.theory.marchenko_pastur import MarchenkoPastur
@@ -132,3 +134,18 @@ def test_an_edge_at_an_atom_that_has_just_gone_is_found():
         low, high = law.log_bulk
         assert high == pytest.approx(4 * math.log(sigma), abs=1e-10)
         assert low == pytest.approx(4 * math.log(sigma) - 8 * math.log(10), abs=1e-10)
+
+
+@pytest.mark.parametrize("a", [0.25, 1.0, 3.0])
+def test_infinitely_many_projections_are_the_lambert_function(a):
+    """T = e^{aM/(1 + M)}: z = e^{as}/s, s = M/(1 + M), so that s = -W(-a/z)/a; F = a/|ln λ| far down."""
+    atoms = ((a, 1 - a),) if a < 1 else ()
+    law = free_product_law([factors.Factor(terms=(Thinning(a=a),), atoms=atoms)])
+    x = law.log_bulk[1] - np.array([0.1, 1.0, 5.0, 30.0, 600.0])
+    s = -special.lambertw(-a * np.exp(-x)) / a
+    np.testing.assert_allclose(np.exp(law.log_pdf_log(x)), -(s / (1 - s)).imag / np.pi, rtol=1e-10)
+    np.testing.assert_allclose(law.cdf_log([-1e6]), a * 1e-6, rtol=1e-4)
+    p = np.array([1e-6, 1e-3, 0.1, 0.2])
+    np.testing.assert_allclose(law.cdf_log(law.log_ppf(p)), p, rtol=0, atol=1e-12)
+    mass = sum(part.mean(np.ones_like) for part in law.bulk) + sum(mass for _, mass in law.atoms)
+    assert mass == pytest.approx(1.0, abs=1e-8)  # the rule for the mean, over eleven decades of ln λ

@@ -27,6 +27,8 @@ NEAREST = 1e-13  # distance of ln λ to an edge, relative, below which a point c
 CLOSE = 1e-10  # of a singularity to an edge, below which it is the edge; and to points from which F is extrapolated
 NO_DENSITY = 1e-9  # below this a density is rounding
 NEGLIGIBLE = 51.0  # u on z < 0 below which there is at most 2 e^-51 = 1.4e-22 of the mass
+# -ln λ beyond which the rounding of ln z takes the angle away; a law with F = a/|ln λ| (`Thinning`) has 1e-11 there
+FARTHEST = 1e11
 LOWEST = 700.0  # u on z < 0 below which densities leave the floating range
 _GRID = 400  # points on which gaps are looked for
 _SPLIT = 33  # points of one round of the search for a gap's edges
@@ -112,7 +114,7 @@ class BranchBulk(Bulk):
         far = self.anchors.w.real[self.anchors.u.real > NEGLIGIBLE]
         if far.size == 0 or far.max() >= self.interval.high:
             raise ConvergenceError("no lower end of the bulk found")
-        return math.sqrt(self.interval.high - float(far.max()))
+        return math.sqrt(self.interval.high - max(float(far.max()), -FARTHEST))
 
     def table(self) -> tuple[Array, Array, Array]:
         """Read the axis."""
