@@ -12,6 +12,7 @@ from scipy import integrate
 
 from rmtbn._checks import InvalidArgumentError
 from rmtbn.activations import ACTIVATIONS, activation
+from rmtbn.theory import mean_field
 from rmtbn.theory.fuss_catalan import FussCatalan
 from rmtbn.theory.jacobian import jacobian_law
 
@@ -184,6 +185,32 @@ def test_what_leaves_the_floating_range_is_zero(sigma_b):
     assert density[0] == density[1] == -np.inf
     assert np.isfinite(density[-1])
     np.testing.assert_allclose(law.cdf_log(x[:3]), 0.0, atol=1e-14)
+
+
+@pytest.mark.parametrize(
+    "network",
+    [
+        {
+            "activation": "silu",
+            "depth": 8,
+            "sigma_w": 2.7124253146052673,
+            "sigma_b": 0.09984519410250009,
+            "q0": 1.0040108632110445,
+        },
+        {
+            "activation": "gelu",
+            "depth": 6022,
+            "weights": "orthogonal",
+            "sigma_w": 0.6927418751545027,
+            "q0": 0.577606987421598,
+        },
+    ],
+)
+def test_networks_on_which_a_law_once_failed(network):
+    """A slope of ln d that is 0 at a sample point, and weights below the floating range: E λ = ∏ χ_l."""
+    law = jacobian_law(**network)
+    chi = law.sigma_w**2 * mean_field.dphi_second_moment(law.q, activation(network["activation"]))
+    assert law.curve.log_mean == pytest.approx(np.log(chi).sum(), rel=1e-11)
 
 
 def check(law):

@@ -119,7 +119,11 @@ class FreeProductLaw(SpectralMeasure):
         return np.asarray(np.clip(total, 0.0, 1.0))
 
     def log_ppf(self, p: ArrayLike) -> Array:
-        """Quantiles of log λ: an atom where p falls into its jump, else by inversion in the bulk."""
+        """Quantiles of log λ: an atom where p falls into its jump, else by inversion in the bulk.
+
+        Where much of the mass lies within the rounding of ln λ (GELU, d near 1 at large q), they are right to that
+        rounding in ln λ, and `cdf` of them differs from p by that mass.
+        """
         p = _checks.array("p", p, at_least=0.0, at_most=1.0)
         quantile = np.full(p.shape, -np.inf if self._zero_mass > 0 else self._pieces[0][0])
         below = self._zero_mass

@@ -10,7 +10,6 @@ from typing import final
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import optimize
 
 from rmtbn.theory.free.factor_law import FactorLaw, kernel, log_angle
 from rmtbn.theory.free.levels import Levels
@@ -21,6 +20,7 @@ Complex = NDArray[np.complex128]
 Index = NDArray[np.intp]
 
 WINDOW = 18.0  # |ln d - ln ζ| beyond which two terms of a geometric series are exact to rounding
+_HALVINGS = 52  # of the search for an extremum of ln d
 _ABOVE = 1e-150  # +0, of which the square is not 0
 NEAR = 1.4  # distance in s within which a pole is looked for
 _POWERS = np.arange(3)[:, None]
@@ -85,7 +85,11 @@ def _turns_and_ends(series: Array, slopes: Array) -> Array:
         rate = np.polynomial.legendre.legder(series[i])
         near = int(np.flatnonzero(slopes[i, 1:] * slopes[i, :-1] <= 0)[0])
         low, high = near / 4 - 1, (near + 1) / 4 - 1
-        places[i, 2] = optimize.brentq(lambda s, rate=rate: np.polynomial.legendre.legval(s, rate), low, high)
+        for _ in range(_HALVINGS):  # a slope that is rounding to 0 at an end is no obstacle
+            middle = (low + high) / 2
+            same = np.polynomial.legendre.legval(middle, rate) * slopes[i, near] > 0
+            low, high = (middle, high) if same else (low, middle)
+        places[i, 2] = low
     return np.einsum("ijk,ik->ij", np.polynomial.legendre.legvander(places, series.shape[1] - 1), series)
 
 
@@ -169,7 +173,9 @@ class PanelLaw(FactorLaw):
     def log_moment(self, k: int) -> float:
         """Compute ln E d^k, zero left out."""
         terms = [k * x + np.log(mass) for x, mass in self.flat]
-        return float(np.logaddexp.reduce([*(k * self.panels.log_d + np.log(self.panels.weights)).ravel(), *terms]))
+        with np.errstate(divide="ignore"):  # of a weight below the floating range
+            log_weights = np.log(self.panels.weights)
+        return float(np.logaddexp.reduce([*(k * self.panels.log_d + log_weights).ravel(), *terms]))
 
     def sums(self, v: Complex) -> tuple[Complex, Complex, Complex]:
         """Sum over panels near ζ, panels far from it, atoms and poles."""
