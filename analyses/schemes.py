@@ -97,29 +97,27 @@ def cell(
     at = inputs(jacobian_width, batch).inputs
     spectra = _spectra(network(jacobian_width, None), at, max_depth)
     images = inputs(width, examples)
+    depths = [
+        {
+            "depth": depth,
+            "log_gradient": _gradients(_first_blocks(deep, depth), images)[0],
+            **_figures(spectrum, batch=batch if norm == "batch" else None),
+        }
+        for depth, spectrum in spectra.items()
+    ]
+    singular_values = [list(spectrum.by_network[0]) for spectrum in spectra.values()]
     return {
-        "inputs": pd.DataFrame(
-            {
-                "q0": [float(images.inputs.square().mean())],
-                "jacobian_q0": [float(at.square().mean())],
-                "c0": [float(pair_correlations(nn.Sequential(nn.Identity()), images.inputs, layers=["0"]).mean())],
-            }
-        ),
+        "inputs": _inputs(images.inputs, at),
         "layers": _layers(deep, images),
-        "depths": pd.DataFrame(
-            [
-                {
-                    "depth": depth,
-                    "log_gradient": _gradients(_first_blocks(deep, depth), images)[0],
-                    **_figures(spectrum, batch=batch if norm == "batch" else None),
-                }
-                for depth, spectrum in spectra.items()
-            ]
-        ),
-        "spectra": pd.DataFrame(
-            {"depth": list(spectra), "log_singular_values": [list(s.by_network[0]) for s in spectra.values()]}
-        ),
+        "depths": pd.DataFrame(depths),
+        "spectra": pd.DataFrame({"depth": list(spectra), "log_singular_values": singular_values}),
     }
+
+
+def _inputs(images: Tensor, at: Tensor) -> pd.DataFrame:
+    alike = pair_correlations(nn.Sequential(nn.Identity()), images, layers=["0"]).mean()
+    squares = {name: [float(x.square().mean())] for name, x in (("q0", images), ("jacobian_q0", at))}
+    return pd.DataFrame({**squares, "c0": [float(alike)]})
 
 
 def _layers(network: nn.Sequential, images: Labelled) -> pd.DataFrame:
