@@ -24,6 +24,7 @@ from rmtbn.sweep.store import FolderStore, MemoryStore, Store
 DTYPES = ("float32", "float64")
 ENGINES = ("inline", "local")
 _ENGINE_HELP = "Compute in this process, or in several."
+NORM = click.Choice(["none", "batch"])  # those of which theory tells what these commands lay beside networks
 PRESETS = ("quick", "default", "paper")
 DATA_HELP = "digits, gaussian, a .npy file (one example per row) or a folder of CIFAR-10's binary files."
 GAUSSIAN_EXAMPLES, GAUSSIAN_FEATURES = 1000, 128

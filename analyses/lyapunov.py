@@ -18,7 +18,6 @@ from rmtbn import inits, rng
 from rmtbn.activations import ACTIVATIONS
 from rmtbn.measure.jacobian import prefix_spectra
 from rmtbn.nets.mlp import mlp
-from rmtbn.nets.norms import NORMS
 from rmtbn.plot.theme import STYLES
 from rmtbn.report.render import write
 from rmtbn.sweep.grid import Cell, Study, Value, grid
@@ -27,7 +26,7 @@ from rmtbn.sweep.run import run
 from . import _lyapunov_page
 from ._lyapunov_records import Exponents, numbers
 from ._lyapunov_theory import Kind, input_square
-from ._options import Common, common, echo_json, example
+from ._options import NORM, Common, common, echo_json, example
 
 CHUNK = 5  # networks in a cell
 FIRST = 4  # smallest depth that is recorded; then its doubles
@@ -117,7 +116,7 @@ INITS = click.Choice(["gaussian", "orthogonal"])
 
 @click.command(epilog=example("lyapunov --activation tanh --sigma-w 1.5 --sigma-b 0.3 --preset quick"))
 @click.option("--activation", type=click.Choice(list(ACTIVATIONS)), help="One kind of network.  [default: a grid]")
-@click.option("--norm", type=click.Choice(list(NORMS)), default="none", show_default=True, help="Of that kind.")
+@click.option("--norm", type=NORM, default="none", show_default=True, help="Of that kind.")
 @click.option("--init", type=INITS, default="gaussian", show_default=True, help="Of that kind: law of the weights.")
 @click.option("--sigma-w", type=SIGMA, default=1.0, show_default=True, help="Of that kind: σ_w.")
 @click.option("--sigma-b", type=click.FloatRange(min=0), default=0.0, show_default=True, help="Of that kind: σ_b.")

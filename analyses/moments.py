@@ -20,7 +20,6 @@ from rmtbn.data.pairs import correlated_pairs
 from rmtbn.measure.ensemble_gradients import ensemble_log_gradients
 from rmtbn.measure.ensemble_moments import ensemble_moments
 from rmtbn.nets.mlp import mlp
-from rmtbn.nets.norms import NORMS
 from rmtbn.nets.resnet import residual_mlp
 from rmtbn.plot.theme import STYLES
 from rmtbn.report.render import write
@@ -30,7 +29,7 @@ from rmtbn.theory.residual_moments import block_scale
 
 from . import _moments_page
 from ._moments_records import SCHEMES, Kind, Moments
-from ._options import Common, common, echo_json, example
+from ._options import NORM, Common, common, echo_json, example
 
 # Correlation of the pairs of inputs, of mean square 1. The mean field of batch normalisation is about batches whose
 # examples are all alike in this: with norm batch they are orthogonal.
@@ -154,7 +153,7 @@ SIGMA = click.FloatRange(min=0)
 @click.option("--activation", type=click.Choice(list(ACTIVATIONS)), help="One kind of network.  [default: a grid]")
 @click.option("--sigma-w", type=SIGMA, default=2**0.5, show_default="√2", help="Of that kind: σ_w.")
 @click.option("--sigma-b", type=SIGMA, default=0.0, show_default=True, help="Of that kind: σ_b.")
-@click.option("--norm", type=click.Choice(list(NORMS)), default="none", show_default=True, help="Of that kind.")
+@click.option("--norm", type=NORM, default="none", show_default=True, help="Of that kind.")
 @click.option("--block", type=click.Choice(BLOCKS), default="plain", show_default=True, help="Of that kind.")
 @common
 def command(*, options: Common, activation: str | None, sigma_w: float, sigma_b: float, norm: str, block: str) -> None:

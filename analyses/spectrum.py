@@ -19,14 +19,13 @@ from rmtbn.measure.batch_statistics import OPTIONS
 from rmtbn.measure.jacobian import METHODS
 from rmtbn.measure.jacobian import spectrum as measure_spectrum
 from rmtbn.nets.mlp import mlp
-from rmtbn.nets.norms import NORMS
 from rmtbn.plot.theme import STYLES, style
 from rmtbn.report.render import write
 from rmtbn.sweep.grid import Cell, Study, grid
 from rmtbn.sweep.run import run
 
 from . import _spectrum_page
-from ._options import DATA_HELP, Common, common, echo_json, enough, example, load
+from ._options import DATA_HELP, NORM, Common, common, echo_json, enough, example, load
 
 GRID: Mapping[str, Mapping[str, int]] = MappingProxyType(
     {
@@ -182,7 +181,7 @@ FLOOR_HELP = "Smallest λ over the largest to tell from 0.  [default: all values
 @click.option("--init", type=click.Choice(list(inits.INITS)), default="critical", show_default=True, help="Scheme.")
 @click.option("--sigma-w", type=SIGMA, help="Standard deviation of √N·W (init gaussian, orthogonal).")
 @click.option("--sigma-b", type=SIGMA, help="Standard deviation of the biases (gaussian, orthogonal, critical).")
-@click.option("--norm", type=click.Choice(list(NORMS)), default="none", show_default=True, help="Normalisation.")
+@click.option("--norm", type=NORM, default="none", show_default=True, help="Normalisation.")
 @click.option("--batch-size", type=SIZE, default=8, show_default=True, help="Examples of the batch, for norm batch.")
 @click.option("--batch-stats", type=click.Choice(OPTIONS), help=BATCH_STATS_HELP)
 @click.option("--method", type=click.Choice(METHODS), default="auto", show_default=True, help=METHOD_HELP)

@@ -146,7 +146,8 @@ def initialise(
     draws = _torch_generator(generator)
     with torch.no_grad():
         for layer, law in zip(layers, laws, strict=True):
-            layer.weight.copy_(_draw_weight(layer.weight, law, draws))
+            # the assignment sets what a weight is computed from under weight normalisation
+            layer.weight = layer.weight.copy_(_draw_weight(layer.weight, law, draws))
             if layer.bias is not None:
                 layer.bias.copy_(law.sigma_b * _draw(layer.bias.shape, law.distribution, draws))
     return module

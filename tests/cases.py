@@ -14,7 +14,7 @@ from rmtbn.nets.mlp import mlp
 from rmtbn.nets.norms import NORMS
 
 ACTIVATION_NAMES = tuple(ACTIVATIONS)
-NORM_NAMES = tuple(NORMS)
+NORM_NAMES = tuple(name for name in NORMS if name != "instance")  # those of inputs without space
 SEEDS = (1, 2, 3)
 
 # Each scheme with the arguments it needs.

@@ -11,30 +11,43 @@ from rmtbn.activations import ACTIVATIONS
 from rmtbn.nets.mlp import mlp
 
 
+@pytest.mark.parametrize("placement", ["pre", "post"])
 @pytest.mark.parametrize("depth", [1, 2, 7])
 @pytest.mark.parametrize("norm", NORM_NAMES)
-def test_children_are_the_layers_in_order(depth, norm):
-    """linear_l, [norm_l,] phi_l for l = 1 … L, then the readout where one was asked for."""
-    block = ["linear", "norm", "phi"] if norm == "batch" else ["linear", "phi"]
+def test_children_are_the_layers_in_order(depth, norm, placement):
+    """linear_l, [norm_l,] phi_l for l = 1 … L, or phi_l in front of norm_l; then the readout if there is one."""
+    kinds = {"pre": ["linear", "norm", "phi"], "post": ["linear", "phi", "norm"]}[placement]
+    block = [kind for kind in kinds if kind != "norm" or norm not in {"none", "weight"}]
     names = [f"{kind}_{layer}" for layer in range(1, depth + 1) for kind in block]
-    assert [name for name, _ in mlp(depth=depth, width=3, norm=norm).named_children()] == names
-    assert [name for name, _ in mlp(depth=depth, width=3, norm=norm, out_features=2).named_children()] == [
-        *names,
-        "readout",
-    ]
+    sizes = {"depth": depth, "width": 4, "norm": norm, "norm_placement": placement}
+    assert [name for name, _ in mlp(**sizes).named_children()] == names
+    assert [name for name, _ in mlp(**sizes, out_features=2).named_children()] == [*names, "readout"]
 
 
+def normalised(h, *, norm):
+    """What each norm is, in numpy, with ε = 1e-5, at γ = 1 and β = 0; eight features make two groups of four."""
+    if norm == "batch":
+        return (h - h.mean(axis=0)) / np.sqrt(h.var(axis=0) + 1e-5)
+    if norm == "uncentred":
+        return h / np.sqrt((h**2).mean(axis=0) + 1e-5)
+    if norm in {"layer", "group"}:
+        sets = h.reshape(len(h), {"layer": 1, "group": 2}[norm], -1)
+        sets = (sets - sets.mean(axis=2, keepdims=True)) / np.sqrt(sets.var(axis=2, keepdims=True) + 1e-5)
+        return sets.reshape(h.shape)
+    return h
+
+
+@pytest.mark.parametrize("placement", ["pre", "post"])
 @pytest.mark.parametrize("norm", NORM_NAMES)
 @pytest.mark.parametrize("activation", ACTIVATION_NAMES)
-def test_forward_pass_is_the_recursion(activation, norm):
-    """x^l = φ(BN(W^l x^{l-1} + b^l)) in numpy, with the biased variance over the batch and ε = 1e-5."""
-    module, x = network(activation=activation, norm=norm, depth=3, in_features=5, out_features=2), inputs(9, 5)
-    signal = x.numpy()
+def test_forward_pass_is_the_recursion(activation, norm, placement):
+    """x^l = φ(norm(W^l x^{l-1} + b^l)), or norm(φ(W^l x^{l-1} + b^l)), in numpy."""
+    options = {"activation": activation, "norm": norm, "norm_placement": placement}
+    module, x = network(**options, depth=3, width=8, in_features=5, out_features=2), inputs(9, 5)
+    signal, phi = x.numpy(), ACTIVATIONS[activation].phi
     for layer in (1, 2, 3):
         h = affine(module.get_submodule(f"linear_{layer}"), signal)
-        if norm == "batch":
-            h = (h - h.mean(axis=0)) / np.sqrt(h.var(axis=0) + 1e-5)
-        signal = ACTIVATIONS[activation].phi(h)
+        signal = phi(normalised(h, norm=norm)) if placement == "pre" else normalised(phi(h), norm=norm)
     signal = affine(module.get_submodule("readout"), signal)
     np.testing.assert_allclose(module(x).detach().numpy(), signal, rtol=1e-10, atol=1e-12)
 
@@ -58,11 +71,13 @@ def test_jacobian_is_the_product_of_the_theory(activation):
     np.testing.assert_allclose(jacobian.numpy(), product, rtol=1e-10, atol=1e-14)
 
 
-def test_normalised_layers_have_no_bias():
-    """A norm would remove it; the readout keeps one."""
-    plain, normalised = (mlp(depth=2, width=3, norm=norm, out_features=2) for norm in ("none", "batch"))
-    assert [layer.bias is not None for layer in plain if isinstance(layer, nn.Linear)] == [True, True, True]
-    assert [layer.bias is not None for layer in normalised if isinstance(layer, nn.Linear)] == [False, False, True]
+@pytest.mark.parametrize("norm", NORM_NAMES)
+def test_layers_have_no_bias_that_a_norm_removes(norm):
+    """In front of batch normalisation; every other norm keeps what a bias does, and the readout has one."""
+    for placement in ("pre", "post"):
+        module = mlp(depth=2, width=8, norm=norm, norm_placement=placement, out_features=2)
+        kept = (norm, placement) != ("batch", "pre")
+        assert [layer.bias is not None for layer in module if isinstance(layer, nn.Linear)] == [kept, kept, True]
 
 
 @pytest.mark.parametrize(("in_features", "out_features"), [(None, None), (5, None), (None, 2), (5, 2), (1, 1)])
@@ -81,7 +96,10 @@ def test_sizes_are_those_asked_for(in_features, out_features):
         ({"width": 0}, "`width` must be an integer >= 1; got 0"),
         ({"in_features": 0}, "`in_features` must be an integer >= 1; got 0"),
         ({"out_features": 0}, "`out_features` must be an integer >= 1; got 0"),
-        ({"norm": "bn"}, "`norm` must be one of 'none', 'batch'; got 'bn'"),
+        ({"norm": "bn"}, "`norm` must be one of 'none', 'batch', .*; got 'bn'"),
+        ({"norm": "instance"}, "`norm` must be one for inputs without space, .*; got 'instance'"),
+        ({"norm": "layer", "width": 1}, "`features` must be >= 2 for the norm 'layer' .*; got 1"),
+        ({"norm_placement": "both"}, "`norm_placement` must be one of 'pre', 'post'; got 'both'"),
         ({"activation": "swish"}, r"`activation` must be one of 'linear', .*; got 'swish'"),
     ],
 )

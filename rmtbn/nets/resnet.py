@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from rmtbn import _checks
 from rmtbn.nets.activations import activation_module
-from rmtbn.nets.norms import NORMS
+from rmtbn.nets.norms import NORMS, norm_layer, normalised_weight, removes_mean
 
 
 class Residual(nn.Module):
@@ -65,7 +65,8 @@ def residual_mlp(
     activation
         A name in `rmtbn.activations.ACTIVATIONS`.
     norm
-        "none", or "batch": batch normalisation in front of every φ. Then the branches have no biases.
+        A name in `rmtbn.nets.norms.NORMS` but "instance", which needs space: in front of every φ. Branches have no
+        biases if it is one that removes them.
     branch_layers
         Weight matrices in a branch, >= 1.
     linear_first
@@ -147,11 +148,10 @@ def _branch(width: int, activation: str, *, norm: str, weights: int, linear_firs
     for layer in range(1, weights + 1):
         if not (linear_first and layer == 1):
             layers |= {f"{name}_{layer}": module for name, module in _activated(width, activation, norm).items()}
-        layers[f"linear_{layer}"] = nn.Linear(width, width, bias=norm == "none")
+        layers[f"linear_{layer}"] = normalised_weight(norm, nn.Linear(width, width, bias=not removes_mean(norm)))
     return nn.Sequential(layers)
 
 
 def _activated(width: int, activation: str, norm: str) -> dict[str, nn.Module]:
-    make_norm = NORMS[norm]
-    normed = {} if make_norm is None else {"norm": make_norm(width)}
-    return {**normed, "phi": activation_module(activation)}
+    normed = norm_layer(norm, width)
+    return ({} if normed is None else {"norm": normed}) | {"phi": activation_module(activation)}
