@@ -31,7 +31,7 @@ class UncentredBatchNorm(_BatchNorm):
 
     The norm of Daneshmand et al. 2020 (arXiv:2003.01652) and 2021 (arXiv:2106.03970) and of Meterez et al. 2023
     (arXiv:2310.02012), who have no γ and β (`affine=False`). In eval mode the running mean square is used, in
-    `running_var`, and `running_mean` stays 0. Parameters are those of `torch.nn.BatchNorm1d`; inputs have any dimensions.
+    `running_var`, and `running_mean` stays 0. Parameters are those of `torch.nn.BatchNorm1d`; any dimensions will do.
     """
 
     def forward(self, x: Float[Tensor, "batch features ..."]) -> Float[Tensor, "batch features ..."]:
