@@ -19,6 +19,14 @@ class Erf(nn.Module):
         return torch.erf(x)
 
 
+class CReLU(nn.Module):
+    """(relu(x), relu(-x)) side by side in the features, which it doubles (Shang et al. 2016, arXiv:1603.05201)."""
+
+    def forward(self, x: Float[Tensor, "batch features ..."]) -> Float[Tensor, "batch doubled ..."]:
+        """Rectify x and -x."""
+        return torch.relu(torch.cat([x, -x], dim=1))
+
+
 def activation_module(name: str) -> nn.Module:
     """Make the torch module of the activation called `name`."""
     return TORCH_ACTIVATIONS[_checks.one_of("activation", name, TORCH_ACTIVATIONS)]()

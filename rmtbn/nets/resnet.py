@@ -1,157 +1,161 @@
-"""Residual networks, fully connected: x^l = x^{l-1} + α f^l(x^{l-1}), the branch f being pre-activation layers."""
+"""Residual networks of He et al. for small images, with and without normalisation.
+
+Depth 6n + 2: a 3×3 stem, three stages of n blocks of two 3×3 convolutions, average pooling and a linear readout (He et
+al. 2015, arXiv:1512.03385, section 4.2). Stages after the first begin with stride 2. A block is, post-activation,
+y = φ(s(x) + f(x)) with f conv → [norm] → φ → conv → [norm]; pre-activation (He et al. 2016, arXiv:1603.05027),
+y = s(x) + f(x) with f twice [norm] → φ → conv, and φ once more in front of the pooling.
+"""
 
 from collections import OrderedDict
+from collections.abc import Sequence
 
-import torch
-from jaxtyping import Float
-from torch import Tensor, nn
+from torch import nn
 
 from rmtbn import _checks
-from rmtbn.nets.activations import activation_module
-from rmtbn.nets.norms import NORMS, norm_layer, normalised_weight, removes_mean
+from rmtbn.nets.basic_block import PLACEMENTS, RESIDUALS, SHORTCUTS, activated, basic_block, convolution
+from rmtbn.nets.fixup import ScalarBias, fixup
+from rmtbn.nets.norms import NORMS, norm_layer
+from rmtbn.nets.numbering import paper_layer, paper_layers
+from rmtbn.nets.residual import Residual
+from rmtbn.nets.residual_mlp import residual_mlp
+
+__all__ = ["Residual", "fixup", "paper_layer", "paper_layers", "residual_mlp", "resnet", "resnet_cifar"]
 
 
-class Residual(nn.Module):
-    """A block x + α f(x).
+def resnet(*, depth: int = 110, norm: str = "batch", final_bn: bool = True, num_classes: int = 10) -> nn.Sequential:
+    """Build the network of Bjorck et al. 2018 (arXiv:1806.02375): `resnet_cifar` that normalises at its end too.
 
     Parameters
     ----------
-    branch
-        f, which keeps the shape of x.
-    alpha
-        Factor of the branch.
-    learnable
-        Whether α is a parameter (SkipInit: De & Smith 2020, arXiv:2002.10444) rather than a constant.
+    depth, norm, final_bn
+        As in `resnet_cifar`; the defaults are the network whose gradients match their table 1.
+    num_classes
+        Logits, >= 1.
     """
-
-    def __init__(self, branch: nn.Module, *, alpha: float = 1.0, learnable: bool = False) -> None:
-        super().__init__()
-        self.branch = branch
-        self.alpha: Tensor
-        if learnable:
-            self.alpha = nn.Parameter(torch.tensor(float(alpha)))
-        else:
-            self.register_buffer("alpha", torch.tensor(float(alpha)))
-
-    def forward(self, x: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
-        """Add the branch."""
-        return x + self.alpha * self.branch(x)
+    return resnet_cifar(depth=depth, norm=norm, final_bn=final_bn, classes=num_classes)
 
 
-def residual_mlp(
+def resnet_cifar(
     *,
     depth: int,
-    width: int,
-    activation: str = "relu",
     norm: str = "none",
-    branch_layers: int = 1,
-    linear_first: bool = False,
-    alpha: float = 1.0,
-    learnable_alpha: bool = False,
-    in_features: int | None = None,
-    out_features: int | None = None,
+    placement: str = "post",
+    final_bn: bool = False,
+    only_final_bn: bool = False,
+    residual: str = "plain",
+    shortcut: str = "pad",
+    activation: str = "relu",
+    classes: int = 10,
+    in_channels: int = 3,
+    widths: Sequence[int] = (16, 32, 64),
 ) -> nn.Sequential:
-    """Build a fully connected residual network: [stem], `depth` blocks, [last norm → φ → readout].
+    """Build a residual network for images of 32 pixels, or another size.
 
-    A branch is `branch_layers` times [norm] → φ → linear, or, `linear_first`, linear → [norm] → φ → linear …, as the
-    theory of `rmtbn.theory.residual_moments` describes it.
+    Without normalisation there is none anywhere, and every convolution has a bias; with one that removes the mean of
+    each channel a convolution has none.
 
     Parameters
     ----------
     depth
-        Number of blocks L, >= 1.
-    width
-        Units N of the stream and of the branches, >= 1.
+        Layers with weights: 2 more than two for each block, 8, 14, 20 … 1202 for three stages.
+    norm
+        A name in `rmtbn.nets.norms.NORMS`.
+    placement
+        "post" or "pre": blocks have their activations after or before the convolutions.
+    final_bn
+        Whether to normalise after the last block too, by the same norm (so, without norm, not at all). Post-activation
+        networks as published do not; pre-activation ones do.
+    only_final_bn
+        One batch normalisation after the last block and none elsewhere; `norm` must be "none".
+    residual
+        What scales a branch. "plain": nothing. "skipinit" (De & Smith 2020, arXiv:2002.10444) and "rezero" (Bachlechner
+        et al. 2020, arXiv:2003.04887), two names of one network: a learnable number that starts at 0. "fixup" (Zhang et
+        al. 2019, arXiv:1901.09321): a learnable number that starts at 1 and, in place of the biases of convolutions, a
+        learnable number that starts at 0 before every convolution, every φ and the readout; `norm` must be "none", and
+        after drawing the weights `rmtbn.nets.fixup.fixup` scales them.
+    shortcut
+        Where sizes change. "pad": every second pixel, zeros for the new channels (option A of He et al. 2015, without
+        weights). "projection": a 1×1 convolution and norm (option B).
     activation
         A name in `rmtbn.activations.ACTIVATIONS`.
-    norm
-        A name in `rmtbn.nets.norms.NORMS` but "instance", which needs space: in front of every φ. Branches have no
-        biases if it is one that removes them.
-    branch_layers
-        Weight matrices in a branch, >= 1.
-    linear_first
-        Whether a branch begins with its weight matrix.
-    alpha, learnable_alpha
-        Factor of the branches, and whether it is a parameter.
-    in_features
-        Size of the input of a linear stem; no stem if left out.
-    out_features
-        Size of the linear readout; no readout if left out.
+    classes
+        Logits, >= 1.
+    in_channels
+        Channels of the images, >= 1.
+    widths
+        Channels of each stage, >= 1, not falling where the shortcut is "pad".
 
     Returns
     -------
     nn.Sequential
-        With children named [stem], block_1, …, [last_norm, last_phi, readout].
+        With children stem_conv, [stem_norm, stem_phi], block_1, …, [last_norm, last_phi], pool, flatten, readout, in
+        torch's default initialisation.
 
     Raises
     ------
     InvalidArgumentError
-        For an unknown name or a size below 1.
+        For an unknown name, sizes that do not fit, or a norm beside what replaces it.
 
     Examples
     --------
-    >>> [name for name, _ in residual_mlp(depth=2, width=4, in_features=3, out_features=2).named_children()]
-    ['stem', 'block_1', 'block_2', 'last_phi', 'readout']
+    >>> net = resnet_cifar(depth=110, norm="batch", final_bn=True)
+    >>> paper_layer(net, 55)
+    Conv2d(32, 32, kernel_size=(3, 3), stride=(1, 1), padding=(1, 1), bias=False)
     """
-    depth, width = _checks.integer("depth", depth, at_least=1), _checks.integer("width", width, at_least=1)
-    weights = _checks.integer("branch_layers", branch_layers, at_least=1)
+    stages = _widths(widths, shortcut=_checks.one_of("shortcut", shortcut, SHORTCUTS))
+    blocks = _blocks_per_stage(depth, len(stages))
+    post = _checks.one_of("placement", placement, PLACEMENTS) == "post"
+    _check_norm(norm, residual=residual, only_final_bn=only_final_bn)
+    last_norm = "batch" if only_final_bn else norm if final_bn else "none"
+    size = _checks.integer("in_channels", in_channels, at_least=1)
+    layers = _prefixed("stem", convolution(size, stages[0], norm=norm, residual=residual))
+    if post:
+        layers |= _prefixed("stem", activated(stages[0], norm=norm, activation=activation, residual=residual))
+    size = stages[0]
+    for place in range(blocks * len(stages)):
+        width, stride = stages[place // blocks], 2 if place and place % blocks == 0 else 1
+        layers[f"block_{place + 1}"] = basic_block(
+            size, width, stride=stride, norm=norm, placement=placement, residual=residual, shortcut=shortcut,
+            activation=activation,
+        )  # fmt: skip
+        size = width
+    layers |= _prefixed("last", _last(size, norm=last_norm, post=post, activation=activation, residual=residual))
+    layers |= {"pool": nn.AdaptiveAvgPool2d(1), "flatten": nn.Flatten()}
+    if residual == "fixup":
+        layers["readout_shift"] = ScalarBias()
+    layers["readout"] = nn.Linear(size, _checks.integer("classes", classes, at_least=1))
+    return nn.Sequential(layers)
+
+
+def _last(size: int, *, norm: str, post: bool, activation: str, residual: str) -> dict[str, nn.Module]:
+    if not post:
+        return activated(size, norm=norm, activation=activation, residual=residual)
+    normed = norm_layer(norm, size, spatial=2)
+    return {} if normed is None else {"norm": normed}
+
+
+def _prefixed(prefix: str, parts: dict[str, nn.Module]) -> OrderedDict[str, nn.Module]:
+    return OrderedDict((f"{prefix}_{name}", part) for name, part in parts.items())
+
+
+def _widths(widths: Sequence[int], *, shortcut: str) -> list[int]:
+    sizes = [_checks.integer("widths", width, at_least=1) for width in widths]
+    if not sizes or (shortcut == "pad" and sizes != sorted(sizes)):
+        raise _checks.fail("widths", "one or more numbers, not falling where `shortcut` is 'pad'", list(widths))
+    return sizes
+
+
+def _blocks_per_stage(depth: int, stages: int) -> int:
+    blocks, rest = divmod(_checks.integer("depth", depth) - 2, 2 * stages)
+    if rest or blocks < 1:
+        raise _checks.fail("depth", f"{2 * stages} n + 2 for {stages} stages, n >= 1", depth)
+    return blocks
+
+
+def _check_norm(norm: str, *, residual: str, only_final_bn: bool) -> None:
     _checks.one_of("norm", norm, NORMS)
-    scale = _checks.real("alpha", alpha)
-    layers: OrderedDict[str, nn.Module] = OrderedDict()
-    if in_features is not None:
-        layers["stem"] = nn.Linear(_checks.integer("in_features", in_features, at_least=1), width, bias=False)
-    for block in range(1, depth + 1):
-        branch = _branch(width, activation, norm=norm, weights=weights, linear_first=linear_first)
-        layers[f"block_{block}"] = Residual(branch, alpha=scale, learnable=learnable_alpha)
-    if out_features is not None:
-        layers |= {f"last_{name}": layer for name, layer in _activated(width, activation, norm).items()}
-        layers["readout"] = nn.Linear(width, _checks.integer("out_features", out_features, at_least=1))
-    return nn.Sequential(layers)
-
-
-@torch.no_grad()
-def fixup(net: nn.Sequential) -> nn.Sequential:
-    """Scale the branches as Fixup does, in place and after drawing (Zhang et al. 2019, arXiv:1901.09321, section 3).
-
-    With L blocks of m weight matrices each, the last matrix of a branch is set to 0 and the others are multiplied by
-    L^{-1/(2m-2)}; so the network starts as the identity, and a step of SGD changes it by an amount free of L.
-
-    Parameters
-    ----------
-    net
-        As `residual_mlp` builds it, of two or more weight matrices in a branch, drawn at He's scale.
-
-    Returns
-    -------
-    nn.Sequential
-        The same network.
-
-    Raises
-    ------
-    InvalidArgumentError
-        If there is no block, or a branch of one weight matrix.
-    """
-    branches = [block.branch for block in net if isinstance(block, Residual)]
-    matrices = [[part for part in branch.modules() if isinstance(part, nn.Linear)] for branch in branches]
-    fewest = min((len(found) for found in matrices), default=0)
-    if fewest < 2:
-        raise _checks.fail("net", "a residual network of two or more weight matrices in a branch", fewest)
-    for found in matrices:
-        for layer in found[:-1]:
-            layer.weight *= len(matrices) ** (-1 / (2 * len(found) - 2))
-        found[-1].weight.zero_()
-    return net
-
-
-def _branch(width: int, activation: str, *, norm: str, weights: int, linear_first: bool) -> nn.Sequential:
-    layers: OrderedDict[str, nn.Module] = OrderedDict()
-    for layer in range(1, weights + 1):
-        if not (linear_first and layer == 1):
-            layers |= {f"{name}_{layer}": module for name, module in _activated(width, activation, norm).items()}
-        layers[f"linear_{layer}"] = normalised_weight(norm, nn.Linear(width, width, bias=not removes_mean(norm)))
-    return nn.Sequential(layers)
-
-
-def _activated(width: int, activation: str, norm: str) -> dict[str, nn.Module]:
-    normed = norm_layer(norm, width)
-    return ({} if normed is None else {"norm": normed}) | {"phi": activation_module(activation)}
+    _checks.one_of("residual", residual, RESIDUALS)
+    if norm != "none" and only_final_bn:
+        raise _checks.fail("norm", "'none' where `only_final_bn` is set", norm)
+    if norm != "none" and residual == "fixup":
+        raise _checks.fail("norm", "'none' where `residual` is 'fixup', which does without", norm)
