@@ -1,31 +1,85 @@
 """The physical branch along the real axis of one interval of the bulk: a table from which any point of it is near.
 
-In the chart's variable η the branch u(η) is regular on the closed interval, so a cubic between neighbours of the table
-is a good guess, which Newton's method closes in two steps. The table is refined until the guess is good everywhere.
-What is found inside the strip, with every ζ in the upper half-plane, is the physical solution (there is one only), and
-it is asked to be near the guess besides; the rest is followed from z < 0.
+In the chart's variable η the branch u(η) is regular on the closed interval, and goes on beyond its ends by reflection.
+So a cubic between neighbours of the table is a good guess, which Newton's method closes in two steps. The table is
+refined until the guess is good everywhere. What is found inside the strip, with every ζ in the upper half-plane, is
+the physical solution (there is one only), and it is asked to be near the guess besides; the rest is followed from
+z < 0.
 """
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rmtbn.theory.free.branch import Chart, Points, Solution, follow
+from rmtbn.theory.free.branch import STRAY, Chart, Points, Solution, follow
 from rmtbn.theory.free.curve import SpectralCurve
 
 Array = NDArray[np.float64]
 Complex = NDArray[np.complex128]
 
-FIRST = 24  # cells of the first grid
-NEXT_TO_END = 2e-2  # part of the interval: its first and last point; beyond them the cubic goes on
-ROUNDS = 12  # halvings of a cell at most
+FIRST = 12  # points of the first grid
+SHORTER, SHORTEST = 0.75, 12  # where the bulk reaches down to 0: ratio of neighbours in the first grid, and cells
+ROUNDS = 24  # halvings of a cell at most
 GOOD = 1e-4  # miss of the guess half-way, relative to the change over the cell: two steps then reach rounding
 MOST_MISS = 0.05  # of the cell's change: a solution farther from the guess is not taken
-SHORTER, SHORTEST = 0.75, 31  # where the bulk reaches down to 0: ratio of neighbours in the first grid, and cells
 UNSEEN = 1e-22  # mass that is left out
 FEW = 1e-9  # part of the interval: cells are not halved below
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Nodes:
+    """Points of the branch with their slopes.
+
+    Parameters
+    ----------
+    eta
+        η, ascending, shape (n,).
+    values, rates
+        u, and then v of every factor given by points, with their slopes in η; shape (1 + factors, n).
+    """
+
+    eta: Array
+    values: Complex
+    rates: Complex
+
+    @classmethod
+    def at(cls, curve: SpectralCurve, points: Points, *, chart: Chart, eta: Array) -> "Nodes":
+        """Compute du/dη and dv/dη at points of the branch."""
+        slope, pull = curve.total_slope(curve.residual(points.u, points.v))
+        rate = chart.slope(eta.astype(np.complex128)) / slope
+        return cls(
+            eta=eta,
+            values=np.concatenate([points.u[None], points.v]),
+            rates=np.concatenate([rate[None], pull * rate]),
+        )
+
+    def joined(self, other: "Nodes") -> "Nodes":
+        """Merge with others."""
+        eta = np.concatenate([self.eta, other.eta])
+        order = np.argsort(eta, kind="stable")
+        return Nodes(
+            eta=eta[order],
+            values=np.concatenate([self.values, other.values], axis=1)[:, order],
+            rates=np.concatenate([self.rates, other.rates], axis=1)[:, order],
+        )
+
+    def reflected(self, end: float) -> "Nodes":
+        """Reflect the point next to an end, where every value is real but for a multiple of iπ."""
+        at = slice(0, 1) if end <= self.eta[0] else slice(-1, None)
+        value, rate = self.values[:, at], self.rates[:, at]
+        line = np.pi * np.round((value + rate * (end - self.eta[at])).imag / np.pi)
+        return Nodes(eta=2 * end - self.eta[at], values=value.conj() + 2j * line, rates=-rate.conj())
+
+    def guess(self, eta: Array) -> tuple[Complex, Complex, Array]:
+        """Guess u and v by the cubic between neighbours, and tell the change of u over the cell."""
+        low = np.clip(np.searchsorted(self.eta, eta) - 1, 0, self.eta.size - 2)
+        length = self.eta[low + 1] - self.eta[low]
+        s = (eta - self.eta[low]) / length
+        first, second, rise = s * (1 - s) ** 2 * length, s * s * (s - 1) * length, s * s * (3 - 2 * s)
+        change = self.values[:, low + 1] - self.values[:, low]
+        found = self.values[:, low] + rise * change + first * self.rates[:, low] + second * self.rates[:, low + 1]
+        return found[0], found[1:], np.abs(change[0])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -36,27 +90,17 @@ class Axis:
     ----------
     reach
         η beyond which there is no mass to speak of.
-    eta
-        η, ascending, shape (n,).
-    points
-        The branch there.
-    rate, pull
-        du/dη, shape (n,), and dv/dη, shape (factors, n).
-    cdf, slope
-        P(ln λ' <= w) and -dF/dη, shape (n,).
+    nodes
+        The branch, with its reflections.
+    eta, cdf, slope
+        η between 0 and the reach, ascending, P(ln λ' <= w) and -dF/dη; shape (n,).
     """
 
     reach: float
+    nodes: Nodes
     eta: Array
-    points: Points
-    rate: Complex
-    pull: Complex
     cdf: Array
     slope: Array
-
-    def guess(self, eta: Array) -> tuple[Complex, Complex, Array]:
-        """Guess u and v at η by the cubic between neighbours, with the change of u over the cell."""
-        return _hermite(self.eta, (self.points.u, self.points.v), (self.rate, self.pull), eta)
 
 
 def axis(curve: SpectralCurve, *, chart: Chart, anchors: Points, reach: float) -> Axis:
@@ -76,45 +120,50 @@ def axis(curve: SpectralCurve, *, chart: Chart, anchors: Points, reach: float) -
     ConvergenceError
         If a path does not arrive.
     """
-    if np.isinf(chart.low):
-        eta = reach * SHORTER ** np.arange(SHORTEST, -1, -1.0)
-    else:
-        end = min(NEXT_TO_END, 0.6 / math.sqrt(chart.high - chart.low))  # 1 in ln λ where the bulk is long
-        eta = reach * np.concatenate([[end], np.arange(1, FIRST) / FIRST, [1 - end]])
-    points = follow(curve, chart.place(eta), chart=chart, anchors=anchors)
-    if np.isinf(chart.low):
-        count = _seen(curve, chart, points, eta)
-        reach, eta, points = 1.0001 * float(eta[count - 1]), eta[:count], points.take(np.arange(count))
-    rate, pull = _slopes(curve, points, chart.slope(eta.astype(np.complex128)))
-    low = np.arange(eta.size - 1)  # the cell from the i-th point to the next is open
+    reach, nodes = _first(curve, chart, anchors, reach)
+    soft = not np.isinf(chart.low)
+    low, high = np.concatenate([[0.0], nodes.eta[: None if soft else -1]]), np.append(nodes.eta, [reach] * soft)
     for _ in range(ROUNDS):
-        middle = (eta[low] + eta[low + 1]) / 2
-        guess_u, guess_v, change = _hermite(eta, (points.u, points.v), (rate, pull), middle)
-        found = solve(curve, chart.place(middle), (guess_u, guess_v, change), chart=chart, anchors=anchors)
-        miss = np.abs(np.concatenate([(found.u - guess_u)[None], found.v - guess_v])).max(axis=0)
-        coarse = (miss > GOOD * change) & (eta[low + 1] - eta[low] > FEW * reach)
-        found_rate, found_pull = _slopes(curve, found, chart.slope(middle.astype(np.complex128)))
-        order = np.argsort(np.concatenate([eta, middle]), kind="stable")
-        eta, rate = np.concatenate([eta, middle])[order], np.concatenate([rate, found_rate])[order]
-        pull = np.concatenate([pull, found_pull], axis=1)[:, order]
-        points = Points(
-            u=np.concatenate([points.u, found.u])[order],
-            v=np.concatenate([points.v, found.v], axis=1)[:, order],
-            w=np.concatenate([points.w, found.w])[order],
+        middle = (low + high) / 2
+        guess = _extended(nodes, reach, soft=soft).guess(middle)
+        found = Nodes.at(
+            curve, solve(curve, chart.place(middle), guess, chart=chart, anchors=anchors), chart=chart, eta=middle
         )
-        at = np.searchsorted(eta, middle[coarse])
-        low = np.unique(np.concatenate([at - 1, at]))
+        miss = np.abs(found.values - np.concatenate([guess[0][None], guess[1]])).max(axis=0)
+        coarse = (miss > GOOD * guess[2]) & (high - low > FEW * reach)
+        nodes = nodes.joined(found)
+        middle, low, high = middle[coarse], low[coarse], high[coarse]
+        low, high = np.concatenate([low, middle]), np.concatenate([middle, high])
         if low.size == 0:
             break
-    cdf = 1.0 - curve.upper_tail(points.u, points.v)
-    slope = np.maximum(curve.density(points.u), 0.0) * np.abs(chart.slope(eta.astype(np.complex128)))
-    return Axis(reach=reach, eta=eta, points=points, rate=rate, pull=pull, cdf=cdf, slope=slope)
+    u, v = nodes.values[0], nodes.values[1:]
+    return Axis(
+        reach=reach,
+        nodes=_extended(nodes, reach, soft=soft),
+        eta=nodes.eta,
+        cdf=1.0 - curve.upper_tail(u, v),
+        slope=np.maximum(curve.density(u), 0.0) * np.abs(chart.slope(nodes.eta.astype(np.complex128))),
+    )
 
 
-def _seen(curve: SpectralCurve, chart: Chart, points: Points, eta: Array) -> int:
-    """Count the points up to where no density is seen: a narrow law may reach down to 0 with a mass of e^-1000."""
+def _first(curve: SpectralCurve, chart: Chart, anchors: Points, reach: float) -> tuple[float, Nodes]:
+    """Follow the first points; a narrow law may reach down to 0 with a mass of e^-1000, which is not seen."""
+    if not np.isinf(chart.low):
+        eta = reach * (np.arange(FIRST) + 0.5) / FIRST
+        points = follow(curve, chart.place(eta), chart=chart, anchors=anchors)
+        return reach, Nodes.at(curve, points, chart=chart, eta=eta)
+    eta = reach * SHORTER ** np.arange(SHORTEST, -1, -1.0)
+    points = follow(curve, chart.place(eta), chart=chart, anchors=anchors)
     mass = curve.density(points.u) * np.abs(chart.slope(eta.astype(np.complex128))) * eta
-    return min(int(np.flatnonzero(mass > UNSEEN).max(initial=0)) + 2, eta.size)
+    count = min(int(np.flatnonzero(mass > UNSEEN).max(initial=0)) + 2, eta.size)
+    eta, points = eta[:count], points.take(np.arange(count))
+    return 1.0001 * float(eta[-1]), Nodes.at(curve, points, chart=chart, eta=eta)
+
+
+def _extended(nodes: Nodes, reach: float, *, soft: bool) -> Nodes:
+    """Add the reflections at the edges."""
+    both = nodes.joined(nodes.reflected(0.0))
+    return both.joined(nodes.reflected(reach)) if soft else both
 
 
 @np.errstate(all="ignore")  # a trial step may leave the floating range; it is then refused
@@ -141,34 +190,10 @@ def solve(
     """
     u, v, size = guess
     end = w.astype(np.complex128)
-    found = Solution.at(curve, u, v, w=end)
+    found = Solution.at(curve, u, v, w=end, leash=STRAY * MOST_MISS * size)
     taken = found.converged & found.is_physical & (np.abs(found.u - u) <= MOST_MISS * size)
     lost = np.flatnonzero(~taken)
     if lost.size:
         followed = follow(curve, w[lost], chart=chart, anchors=anchors)
         found.u[lost], found.v[:, lost] = followed.u, followed.v
     return Points(u=found.u, v=found.v, w=end)
-
-
-def _slopes(curve: SpectralCurve, points: Points, chart_slope: Complex) -> tuple[Complex, Complex]:
-    """Compute du/dη and dv/dη."""
-    slope, pull = curve.total_slope(curve.residual(points.u, points.v))
-    rate = chart_slope / slope
-    return rate, pull * rate
-
-
-def _hermite(
-    eta: Array, values: tuple[Complex, Complex], slopes: tuple[Complex, Complex], at: Array
-) -> tuple[Complex, Complex, Array]:
-    """Interpolate u and v by the cubic between neighbours, and tell the size of the cell in u."""
-    low = np.clip(np.searchsorted(eta, at) - 1, 0, eta.size - 2)
-    length = eta[low + 1] - eta[low]
-    s = (at - eta[low]) / length
-    rise, second = s * s * (3 - 2 * s), s * s * (s - 1) * length
-    first = s * (1 - s) ** 2 * length
-    u, v = (
-        value[..., low] + rise * (value[..., low + 1] - value[..., low])
-        + first * slope[..., low] + second * slope[..., low + 1]
-        for value, slope in zip(values, slopes, strict=True)
-    )  # fmt: skip
-    return u, v, np.abs(values[0][low + 1] - values[0][low])

@@ -21,11 +21,12 @@ Complex = NDArray[np.complex128]
 # How far a step may miss its tangent, relative to its length. With f univalent in a disc of radius R, a step of ρR
 # misses by at most 1/(1 - ρ)² - 1 (Koebe); onto the tip of a slit by 1/2; onto another sheet at a branch point by 1.
 LARGEST_MISS = 0.55
+STRAY = 3.0  # times the distance from its guess at which a solution is taken: iterates beyond are not pursued
 ON_AXIS = 1e-9  # angle below which a point counts as real
 MAX_STEPS = 400
 MAX_ITERATIONS = 12
 ROUNDING = 2e-15  # size of a step of Newton's method, relative, that ends it
-STILL = 1e-12  # ... or that does when it no longer shrinks
+STILL, PER_FACTOR = 1e-12, 1e-15  # ... or that does when it no longer shrinks, and what the sum over factors adds
 NEARBY, QUADRATIC = 1e-3, 1e-3  # a step after which, and the ratio to the next at which, convergence is quadratic
 
 
@@ -86,10 +87,17 @@ class Solution:
     converged: NDArray[np.bool_]
 
     @classmethod
-    def at(cls, curve: SpectralCurve, u: Complex, v: Complex, *, w: Complex) -> "Solution":
-        """Solve ln z = w together with the equations of the factors, from the guesses u and v."""
-        u, v, slope, pull = u.copy(), v.copy(), np.empty_like(u), np.empty_like(v)
+    def at(cls, curve: SpectralCurve, u: Complex, v: Complex, *, w: Complex, leash: Array) -> "Solution":
+        """Solve ln z = w together with the equations of the factors, from the guesses u and v.
+
+        Iterates that leave the half-planes of M and ζ are put back on the axis: where a law has a density its transform
+        jumps there, and what is beyond is another function. What strays from its guess u farther than the leash is
+        given up.
+        """
+        origin, u, v = u, _below_axis(u), _above_axis(v)
+        slope, pull = np.empty_like(u), np.empty_like(v)
         size, converged = np.full(u.shape, np.inf), np.zeros(u.shape, dtype=bool)
+        still = max(STILL, PER_FACTOR * curve.weight)
         left = np.arange(u.size)
         for _ in range(MAX_ITERATIONS):
             residual = curve.residual(u[left], v[:, left])
@@ -97,7 +105,7 @@ class Solution:
             shift = residual.mismatch / residual.mismatch_slope
             du = (w[left] - residual.log_z + curve.counts @ shift) / slope[left]
             dv = pull[:, left] * du - shift
-            u[left], v[:, left] = u[left] + du, v[:, left] + dv
+            u[left], v[:, left] = _below_axis(u[left] + du), _above_axis(v[:, left] + dv)
             scale = _scale(u[left], w[left], slope[left])
             scale_v = np.maximum(1 + np.abs(v[:, left]), np.abs(pull[:, left]) * scale)
             last, size[left] = size[left], np.max([np.abs(du) / scale, *(np.abs(dv) / scale_v)], axis=0)
@@ -105,8 +113,8 @@ class Solution:
             # the error of this iterate is at most of the order of the square of the last step
             ratio = size[left] / last
             is_quadratic = (last < NEARBY) & (ratio < QUADRATIC) & (size[left] * ratio**2 < ROUNDING)
-            converged[left] = (size[left] < ROUNDING) | ((size[left] < STILL) & (ratio > 0.5)) | is_quadratic
-            left = left[~converged[left] & np.isfinite(size[left])]
+            converged[left] = (size[left] < ROUNDING) | ((size[left] < still) & (ratio > 0.5)) | is_quadratic
+            left = left[~converged[left] & (np.abs(u[left] - origin[left]) < leash[left])]  # which a nan is not
             if left.size == 0:
                 break
         return cls(u=u, v=v, slope=slope, pull=pull, converged=converged)
@@ -123,6 +131,18 @@ class Solution:
         inside = (u > ON_AXIS) & (u < np.pi - ON_AXIS)
         allowed = (u > -ON_AXIS) & (u < np.pi + ON_AXIS) & np.all((v > -ON_AXIS) & (v < np.pi + ON_AXIS), axis=0)
         return allowed & (inside | (_is_upward(u, -rate.real) & np.all(_is_upward(v, (self.pull * rate).real), axis=0)))
+
+
+def _below_axis(u: Complex) -> Complex:
+    inside = u.copy()
+    inside.imag = np.minimum(u.imag, 0.0)
+    return inside
+
+
+def _above_axis(v: Complex) -> Complex:
+    inside = v.copy()
+    inside.imag = np.maximum(v.imag, 0.0)
+    return inside
 
 
 def _is_upward(angle: Array, speed: Array) -> NDArray[np.bool_]:
@@ -167,8 +187,10 @@ def follow(curve: SpectralCurve, target: Array | Complex, *, chart: Chart, ancho
         next_w = np.where(step[index] == 1, end[index], w[index] + step[index] * (end - w)[index])
         next_eta = chart.coordinate(next_w)
         guess = rate[index] * (next_eta - eta[index])
-        found = Solution.at(curve, u[index] + guess, v[:, index] + pull[:, index] * guess, w=next_w)
-        near = np.abs(found.u - u[index] - guess) <= LARGEST_MISS * np.abs(guess)
+        most = LARGEST_MISS * np.abs(guess)
+        start_u, start_v = u[index] + guess, v[:, index] + pull[:, index] * guess
+        found = Solution.at(curve, start_u, start_v, w=next_w, leash=STRAY * most)
+        near = np.abs(found.u - start_u) <= most
         below_zero = (next_w.imag > np.pi - ON_AXIS) & (found.u.imag < ON_AXIS - np.pi)  # z < 0, where M is real
         accepted = found.converged & (found.is_physical | below_zero) & near
         moved = index[accepted]

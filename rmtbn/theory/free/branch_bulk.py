@@ -88,7 +88,7 @@ class BranchBulk(Bulk):
         return density, cdf
 
     def _on_branch(self, w: Array) -> tuple[Array, Array]:
-        near = _axis(self).guess(self.interval.coordinate(w.astype(np.complex128)).real)
+        near = _axis(self).nodes.guess(self.interval.coordinate(w.astype(np.complex128)).real)
         points = solve(self.curve, w, near, chart=self.interval, anchors=self.anchors)
         density = np.maximum(self.curve.density(points.u), 0.0)
         return density, 1.0 - self.curve.upper_tail(points.u, points.v)
