@@ -67,8 +67,11 @@ def _is_available(device: str) -> bool:
         return False
 
 
-def common(command: Callable[..., None]) -> Callable[..., None]:
-    """Add the options that every command takes; the command gets their values in one argument `options`, a `Common`."""
+def common(command: Callable[..., None], *, dtype: str = "float64") -> Callable[..., None]:
+    """Add the options that every command takes; the command gets their values in one argument `options`, a `Common`.
+
+    `dtype` is the default of the option of that name.
+    """
 
     @functools.wraps(command)
     def collected(**values: Any) -> None:
@@ -80,7 +83,7 @@ def common(command: Callable[..., None]) -> Callable[..., None]:
         click.option("--preset", type=click.Choice(PRESETS), default="default", show_default=True, help="Size."),
         click.option("--seed", type=click.IntRange(min=0), default=1, show_default=True, help="First seed."),
         click.option("--device", default="cpu", show_default=True, help="Where to compute: cpu, cuda, cuda:1, ..."),
-        click.option("--dtype", type=click.Choice(DTYPES), default="float64", show_default=True, help="Precision."),
+        click.option("--dtype", type=click.Choice(DTYPES), default=dtype, show_default=True, help="Precision."),
         click.option("--out", type=folder, default="reports", show_default=True, help="Folder of the reports."),
         click.option("--engine", type=click.Choice(ENGINES), default="inline", show_default=True, help=_ENGINE_HELP),
         click.option(
