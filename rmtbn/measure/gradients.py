@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from rmtbn import _checks
 from rmtbn.measure import recording
+from rmtbn.measure.snapshot import probe
 
 
 def log_gradient_norms(
@@ -45,7 +46,7 @@ def log_gradient_norms(
         For an unknown layer, inputs or outputs that are not finite, or a loss that is no finite scalar or does not
         depend on the module's output.
     """
-    with torch.enable_grad():
+    with probe(module, batch_stats):
         start = x.detach().requires_grad_()
         outputs, result = recording.forward(module, start, layers=layers, batch_stats=batch_stats)
         value = loss(result)
