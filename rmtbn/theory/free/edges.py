@@ -14,6 +14,7 @@ from scipy.special import expit, log_expit
 
 from rmtbn.theory.free.branch import ConvergenceError, Points
 from rmtbn.theory.free.curve import SpectralCurve
+from rmtbn.theory.free.panel_poles import NODES, TO_SERIES
 
 Array = NDArray[np.float64]
 Complex = NDArray[np.complex128]
@@ -21,6 +22,7 @@ Complex = NDArray[np.complex128]
 AT_ATOM = 1e-7  # |u| below which M counts as infinite; ln z at a critical point errs by its square
 FAR = 30.0  # u that counts as infinite where λ -> 0
 _SECANTS = 60
+_SETTLED = 1e-9  # change of u, relative, that ends the search for a critical point
 _APART = 1e-9  # distance of ln ζ from the end of a law at which it is outside
 _LOGITS = np.concatenate([np.arange(-16.0, 6.0), np.arange(6.0, 37.0, 5.0)])
 _FALLING = 0.013 + np.concatenate([np.arange(-3.0, 3.0, 0.17), np.arange(3.0, 37.0, 1.5)])  # not u = ln 2: singular
@@ -127,17 +129,39 @@ def _first_critical(curve: SpectralCurve, u: Array, *, below: bool) -> float:
         return _end_of_panels(curve, points, below=below)
     if rising.size == 0 or rising[0] == 0:
         raise ConvergenceError(f"no edge found between u = {u[0]} and u = {u[-1]}")
-    ends = points.take(np.array([rising[0] - 1, rising[0]]))
+    return _critical(curve, points.take(np.array([rising[0], rising[0] - 1])), below=below)
 
-    def at(place: float) -> tuple[float, float]:
-        """Compute the slope and ln z between the ends, with v sought from the line between theirs."""
-        share = (place - ends.u[0]) / (ends.u[1] - ends.u[0])
-        guess = ends.v[:, :1] + share * (ends.v[:, 1:] - ends.v[:, :1])
-        here = _real_points(curve, np.array([place], dtype=np.complex128), below=below, guess=guess)
-        return float(curve.total_slope(curve.residual(here.u, here.v))[0][0].real), float(here.w[0].real)
 
-    low, high = ends.u.real.tolist()
-    return at(optimize.brentq(lambda place: at(place)[0], low, high, xtol=1e-13, rtol=1e-13))[1]
+def _critical(curve: SpectralCurve, ends: Points, *, below: bool) -> float:
+    """Compute ln z where d ln z/du changes its sign between two points of the real axis, the first not falling.
+
+    In ever narrower brackets the zero of the polynomial through 16 values is taken, until it stays.
+    """
+    (rising, falling), places, v, last = ends.u.real.tolist(), ends.u.real, ends.v.real, math.inf
+    for _ in range(_SECANTS):
+        u = (rising + falling) / 2 + (falling - rising) / 2 * NODES
+        order = np.argsort(places)
+        guess = np.array([np.interp(u, places[order], row[order]) for row in v], dtype=np.complex128)
+        points = _real_points(curve, u.astype(np.complex128), below=below, guess=guess.reshape(len(v), u.size))
+        slope = curve.total_slope(curve.residual(points.u, points.v))[0].real
+        zero = _zero(TO_SERIES @ slope, slope >= 0)
+        root = (rising + falling) / 2 + (falling - rising) / 2 * zero
+        if abs(root - last) < _SETTLED * (1 + abs(root)):  # ln z is then right to its square
+            return float(np.polynomial.legendre.legval(zero, TO_SERIES @ points.w.real))
+        turn = int(np.argmin(np.append(slope >= 0, False)))
+        rising, falling = np.concatenate([[rising], u, [falling]])[turn : turn + 2].tolist()
+        places, v, last = points.u.real, points.v.real, root
+    raise ConvergenceError(f"no edge found next to u = {last}")
+
+
+def _zero(series: Array, rises: NDArray[np.bool_]) -> float:
+    """Find where a polynomial on (-1, 1) first turns negative, by its values at the nodes; half-way to an end else."""
+    turn = int(np.argmin(np.append(rises, False)))
+    low, high = np.concatenate([[-1.0], NODES, [1.0]])[turn : turn + 2].tolist()
+    at_low, at_high = np.polynomial.legendre.legval(np.array([low, high]), series).tolist()
+    if not at_low > 0 > at_high:
+        return (low + high) / 2
+    return float(optimize.brentq(lambda x: np.polynomial.legendre.legval(x, series), low, high, xtol=1e-15))
 
 
 def _end_of_panels(curve: SpectralCurve, points: Points, *, below: bool) -> float:

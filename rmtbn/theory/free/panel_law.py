@@ -5,15 +5,17 @@ where ζ is far from the law; where it is near, or on it, the poles of the integ
 (`panel_poles`). Only panels with |ln d - ln ζ| < 18 are summed one by one; what lies beyond enters by prefix sums.
 """
 
-from dataclasses import dataclass, field
+import math
+from dataclasses import dataclass, field, replace
 from typing import final
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import special
 
 from rmtbn.theory.free.factor_law import FactorLaw, kernel, log_angle
 from rmtbn.theory.free.levels import Levels
-from rmtbn.theory.free.panel_poles import AT_NODES, DERIVATIVE, INTEGRAL, TO_SERIES, WEIGHTS, Poles, poles
+from rmtbn.theory.free.panel_poles import AT_NODES, DERIVATIVE, INTEGRAL, ORDER, TO_SERIES, WEIGHTS, Poles, poles
 
 Array = NDArray[np.float64]
 Complex = NDArray[np.complex128]
@@ -77,25 +79,39 @@ class Panels:
             after=np.stack([_running((log_weights - k * log_d)[::-1])[::-1] for k in (0, 1, 2)]),
         )
 
+    def shifted(self, by: float) -> "Panels":
+        """Add a constant to ln d."""
+        powers = by * _POWERS
+        return replace(
+            self,
+            log_d=self.log_d + by,
+            series=self.series + by * (np.arange(ORDER) == 0),
+            low=self.low + by,
+            high=self.high + by,
+            before=self.before + powers,
+            after=self.after - powers,
+        )
+
 
 def _turns_and_ends(series: Array, slopes: Array) -> Array:
     """Values of ln d at both ends of each panel, and at an extremum inside it if there is one; shape (panels, 3)."""
     places = np.tile([-1.0, 1.0, 1.0], (series.shape[0], 1))
-    for i in np.flatnonzero(slopes.min(axis=1) * slopes.max(axis=1) < 0):
-        rate = np.polynomial.legendre.legder(series[i])
-        near = int(np.flatnonzero(slopes[i, 1:] * slopes[i, :-1] <= 0)[0])
-        low, high = near / 4 - 1, (near + 1) / 4 - 1
-        for _ in range(_HALVINGS):  # a slope that is rounding to 0 at an end is no obstacle
-            middle = (low + high) / 2
-            same = np.polynomial.legendre.legval(middle, rate) * slopes[i, near] > 0
-            low, high = (middle, high) if same else (low, middle)
-        places[i, 2] = low
+    turning = np.flatnonzero(slopes.min(axis=1) * slopes.max(axis=1) < 0)
+    rates = series[turning] @ DERIVATIVE.T
+    near = np.argmax(slopes[turning, 1:] * slopes[turning, :-1] <= 0, axis=1)
+    first = slopes[turning, near]
+    low, high = near / 4 - 1, (near + 1) / 4 - 1
+    for _ in range(_HALVINGS if turning.size else 0):  # a slope that is rounding to 0 at an end is no obstacle
+        middle = (low + high) / 2
+        same = np.sum(rates * np.polynomial.legendre.legvander(middle, ORDER - 1), axis=1) * first > 0
+        low, high = np.where(same, middle, low), np.where(same, high, middle)
+    places[turning, 2] = low
     return np.einsum("ijk,ik->ij", np.polynomial.legendre.legvander(places, series.shape[1] - 1), series)
 
 
 def _running(log_terms: Array) -> Array:
     """Logarithms of the sums over the first 0, 1, 2, ... panels."""
-    of_panels = np.logaddexp.reduce(log_terms, axis=1)
+    of_panels = special.logsumexp(log_terms, axis=1)
     return np.concatenate([[-np.inf], np.logaddexp.accumulate(of_panels)])
 
 
@@ -163,7 +179,7 @@ class PanelLaw(FactorLaw):
     def scaled(self, log_factor: float) -> "PanelLaw":
         """Return the law of e^log_factor·d."""
         return PanelLaw(
-            panels=Panels.of(self.panels.log_d + log_factor, self.panels.density),
+            panels=self.panels.shifted(log_factor),
             flat=tuple((x + log_factor, mass) for x, mass in self.flat),
             infimum=self.infimum + log_factor,
             levels=self.levels,
@@ -172,10 +188,12 @@ class PanelLaw(FactorLaw):
 
     def log_moment(self, k: int) -> float:
         """Compute ln E d^k, zero left out."""
-        terms = [k * x + np.log(mass) for x, mass in self.flat]
-        with np.errstate(divide="ignore"):  # of a weight below the floating range
-            log_weights = np.log(self.panels.weights)
-        return float(np.logaddexp.reduce([*(k * self.panels.log_d + log_weights).ravel(), *terms]))
+        if abs(k) < len(_POWERS):
+            of_panels = self.panels.before[k, -1] if k >= 0 else self.panels.after[-k, 0]
+        else:
+            with np.errstate(divide="ignore"):  # of a weight below the floating range
+                of_panels = special.logsumexp(k * self.panels.log_d + np.log(self.panels.weights))
+        return float(np.logaddexp.reduce([of_panels, *(k * x + math.log(mass) for x, mass in self.flat)]))
 
     def sums(self, v: Complex) -> tuple[Complex, Complex, Complex]:
         """Sum over panels near ζ, panels far from it, atoms and poles."""
