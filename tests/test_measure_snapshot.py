@@ -10,12 +10,14 @@ from torch import nn
 
 from rmtbn import rng
 from rmtbn.measure import batch_statistics
+from rmtbn.measure.batch_norm_gradient import batch_norm_gradients, radial_gradients
 from rmtbn.measure.channel_gradient import channel_gradients
 from rmtbn.measure.channel_moments import channel_moments
 from rmtbn.measure.class_bias import class_bias
 from rmtbn.measure.conv_gradient import sum_ratios
 from rmtbn.measure.divergence import first_divergence, partial_updates
 from rmtbn.measure.gradients import log_gradient_norms
+from rmtbn.measure.smoothness import smoothness
 from rmtbn.measure.snapshot import left_as_found, probe
 from rmtbn.measure.step_size import largest_step, relative_losses
 
@@ -37,6 +39,9 @@ PROBES = {
     "relative_losses": lambda net: relative_losses(net, X, Y, steps=[0.1, 1e300]),
     "largest_step": lambda net: largest_step(net, X, Y, accuracy=0.5),
     "first_divergence": lambda net: first_divergence(net, [(X, Y)] * 3, learning_rate=0.1),
+    "smoothness": lambda net: smoothness(net, X, Y, steps=[0.1, 1e300]),
+    "batch_norm_gradients": lambda net: batch_norm_gradients(net, X, Y),
+    "radial_gradients": lambda net: radial_gradients(net, X, Y, layers=["0"]),
     "partial_updates": lambda net: partial_updates(net, X, Y, update=(weights(net), weights(net)), layers=["0"]),
 }
 

@@ -114,11 +114,18 @@ def gradient_at(
         value = cross_entropy(functional_call(module, dict(parameters), (x,)), y)
         if not bool(torch.isfinite(value)):
             raise _checks.fail("module", "of a finite loss at x", float(value.detach()))
-        found = torch.autograd.grad(value, list(parameters.values()), allow_unused=True)
-    grads = [torch.zeros_like(p) if g is None else g for p, g in zip(parameters.values(), found, strict=True)]
-    return float(value.detach()), dict(zip(parameters, grads, strict=True))
+        found = _gradients(value, list(parameters.values()))
+    return float(value.detach()), dict(zip(parameters, found, strict=True))
 
 
 def moved(parameters: Parameters, direction: Parameters, step: float) -> dict[str, Tensor]:
     """Return w - step · d for every parameter, as leaves that require a gradient."""
     return {name: (p.detach() - step * direction[name]).requires_grad_() for name, p in parameters.items()}
+
+
+def _gradients(value: Tensor, ends: list[Tensor]) -> list[Tensor]:
+    """Differentiate; zeros for what the value does not depend on."""
+    if not ends or not value.requires_grad:
+        return [torch.zeros_like(end) for end in ends]
+    found = torch.autograd.grad(value, ends, allow_unused=True)
+    return [torch.zeros_like(end) if g is None else g for end, g in zip(ends, found, strict=True)]
