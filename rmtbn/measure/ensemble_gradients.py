@@ -51,7 +51,33 @@ def ensemble_log_gradients(
     with pushed(modules, x, batch_stats=batch_stats) as layers:
         visited = list(layers)
         cotangent = _fixed(visited[-1], loss) if isinstance(loss, Tensor) else _cotangent(visited[-1], loss)
-        return _pulled_back(visited, cotangent)
+        return pull_back(visited, cotangent)
+
+
+def pull_back(visited: Sequence[State], cotangent: Tensor) -> dict[str, Float[np.ndarray, " networks"]]:
+    """Pull a cotangent back through layers that were visited, keeping its size as a logarithm.
+
+    Parameters
+    ----------
+    visited
+        The layers in their order, within the context of `rmtbn.measure.ensemble.pushed`.
+    cotangent
+        At the output of the last, one for each network.
+
+    Returns
+    -------
+    dict
+        Layer with a weight matrix → log squared norm of the cotangent at its output, in the order of the layers.
+    """
+    log_scale = torch.zeros(len(cotangent), dtype=torch.float64, device=cotangent.device)
+    found = {}
+    for state in reversed(visited):
+        cotangent, log_scale = unit(cotangent, log_scale)
+        if state.has_weight:
+            norm = cotangent.double().square().flatten(1).sum(1).log()
+            found[state.name] = (norm + 2 * log_scale).cpu().numpy()
+        cotangent = vjp(state.apply, state.inputs)[1](cotangent)[0]
+    return dict(reversed(found.items()))
 
 
 def _fixed(last: State, v: Tensor) -> Tensor:
@@ -75,16 +101,3 @@ def _cotangent(last: State, loss: Callable[[Tensor], Tensor]) -> Tensor:
     if not bool(torch.isfinite(total)):
         raise _checks.fail("loss", "a finite scalar of a network's output", float(total.detach()))
     return cotangent
-
-
-def _pulled_back(visited: list[State], cotangent: Tensor) -> dict[str, np.ndarray]:
-    """Pull back through all layers, keeping the size of the cotangent as a logarithm."""
-    log_scale = torch.zeros(len(cotangent), dtype=torch.float64, device=cotangent.device)
-    found = {}
-    for state in reversed(visited):
-        cotangent, log_scale = unit(cotangent, log_scale)
-        if state.has_weight:
-            norm = cotangent.double().square().flatten(1).sum(1).log()
-            found[state.name] = (norm + 2 * log_scale).cpu().numpy()
-        cotangent = vjp(state.apply, state.inputs)[1](cotangent)[0]
-    return dict(reversed(found.items()))

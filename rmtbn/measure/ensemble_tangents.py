@@ -4,7 +4,7 @@ The tangent is pushed layer by layer for all networks at once and its scale kept
 the exact law of `rmtbn.theory.finite_width.log_norm_law` (linear, ReLU, leaky ReLU) and `rmtbn.theory.width_expansion`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 import torch
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.func import jvp
 
 from rmtbn import _checks
-from rmtbn.measure.ensemble import pushed, unit
+from rmtbn.measure.ensemble import State, pushed, unit
 
 
 def ensemble_log_growth(
@@ -50,12 +50,28 @@ def ensemble_log_growth(
         raise _checks.fail("v", f"a finite tangent of shape {tuple(x.shape)} that is not 0", tuple(v.shape))
     start = v / v.double().norm().to(v.dtype)
     tangent = start.expand(len(modules), *v.shape).clone()
-    log_scale = torch.zeros(len(modules), dtype=torch.float64, device=x.device)
-    found = {}
     with pushed(modules, x, batch_stats=batch_stats) as states:
-        for state in states:
-            tangent = jvp(state.apply, (state.inputs,), (tangent,))[1]
-            tangent, log_scale = unit(tangent, log_scale)
-            norm = tangent.double().square().flatten(1).sum(1).log()
-            found[state.name] = (norm + 2 * log_scale).cpu().numpy()
-    return found
+        return {state.name: logs for state, logs in push_on(states, tangent)}
+
+
+def push_on(states: Iterable[State], tangent: Tensor) -> Iterator[tuple[State, Float[np.ndarray, " networks"]]]:
+    """Push a tangent from layer to layer, keeping its size as a logarithm.
+
+    Parameters
+    ----------
+    states
+        The layers in their order, within the context of `rmtbn.measure.ensemble.pushed`.
+    tangent
+        At the input of the first, one for each network.
+
+    Yields
+    ------
+    tuple
+        A layer, and the log squared norm of the tangent at its output, one per network; -inf where it is lost.
+    """
+    log_scale = torch.zeros(len(tangent), dtype=torch.float64, device=tangent.device)
+    for state in states:
+        tangent = jvp(state.apply, (state.inputs,), (tangent,))[1]
+        tangent, log_scale = unit(tangent, log_scale)
+        norm = tangent.double().square().flatten(1).sum(1).log()
+        yield state, (norm + 2 * log_scale).cpu().numpy()
