@@ -9,9 +9,9 @@ from rmtbn.compare import SpectrumComparison
 from rmtbn.report.number import number, with_error
 from rmtbn.report.page import Claim
 from rmtbn.result import Scalar
+from rmtbn.theory.given_layers import zero_share
 
 from ._laws_networks import Kind
-from ._laws_ranks import zero_share
 from ._laws_records import Laws, has_zeros, is_isometry
 from ._schemes_claims import judge
 

@@ -47,6 +47,11 @@ class Kind:
     q0: float | None = None
     widths: tuple[int, ...] | None = None
 
+    @property
+    def free_weights(self) -> str:
+        """Law of the weights as free probability sees it: independent entries have one limit."""
+        return "orthogonal" if self.weights == "orthogonal" else "gaussian"
+
     def exact_law(self, depth: int) -> JacobianLaw:
         """Compute the law of λ at a depth."""
         return _law(self, depth)
@@ -86,7 +91,7 @@ def _law(kind: Kind, depth: int) -> JacobianLaw:
     return jacobian_law(
         kind.activation,
         depth=depth,
-        weights="orthogonal" if kind.weights == "orthogonal" else "gaussian",
+        weights=kind.free_weights,
         sigma_w=kind.sigma_w,
         sigma_b=kind.sigma_b,
         q0=kind.q0,

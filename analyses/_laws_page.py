@@ -6,14 +6,14 @@ from typing import Any
 
 import numpy as np
 
-from rmtbn.compare import SpectrumComparison
+from rmtbn.compare import GivenLaws, SpectrumComparison
 from rmtbn.report.number import number, with_error
 from rmtbn.report.page import Block, Figure, Page, Section, Table
+from rmtbn.theory.given_layers import zero_share
 
 from ._laws_claims import RULE, claims
 from ._laws_figures import HIDDEN, NAMES, WEIGHTS_NAMES, draw_densities, draw_rates, name
 from ._laws_networks import Kind
-from ._laws_ranks import GivenLaws, zero_share
 from ._laws_records import Laws, has_zeros, is_isometry
 from ._laws_single import NONE, comparison_numbers
 

@@ -7,11 +7,11 @@ import numpy as np
 import pandas as pd
 
 from rmtbn.activations import activation as find_activation
-from rmtbn.compare import SpectrumComparison, compare
+from rmtbn.compare import GivenLaws, SpectrumComparison, compare, compare_given
 from rmtbn.result import EmpiricalSpectrum, Scalar
+from rmtbn.theory.given_layers import law_given_ranks
 
 from ._laws_networks import Kind
-from ._laws_ranks import GivenLaws, compare_given, law_of_ranks
 
 GIVEN = 20  # networks of a comparison given ranks: each needs a law of its own, and they leave little noise
 
@@ -68,7 +68,7 @@ class Laws:
         alive = rows[[min(shares) > 0 for shares in rows.active]]
         sigma_w = kind.exact_law(1).sigma_w
         laws = [
-            law_of_ranks([*shares, *[float(np.mean(shares))] * surplus], weights=kind.weights, sigma_w=sigma_w)
+            law_given_ranks([*shares, *[float(np.mean(shares))] * surplus], weights=kind.free_weights, sigma_w=sigma_w)
             for shares in alive.active
         ]
         return compare_given(laws, pooled(alive))

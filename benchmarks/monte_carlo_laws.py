@@ -23,19 +23,19 @@ import numpy as np
 import pandas as pd
 import torch
 from rmtbn.analyses._laws_networks import STUDY, Kind
-from rmtbn.analyses._laws_ranks import GivenLaws, compare_given, law_of_ranks, zero_share
 from scipy import stats
 
 from rmtbn.activations import activation
-from rmtbn.compare import compare
+from rmtbn.compare import GivenLaws, compare, compare_given
 from rmtbn.result import EmpiricalSpectrum
 from rmtbn.sweep.grid import Cell
 from rmtbn.sweep.run import run
 from rmtbn.sweep.store import FolderStore
+from rmtbn.theory.given_layers import law_given_ranks, zero_share
 
 DEPTHS = (1, 4, 16)
 SIGMA_B: Mapping[str, float] = MappingProxyType(
-    {"linear": 0.0, "relu": 0.0, "hard_tanh": 0.05**0.5, "tanh": 0.05**0.5, "erf": 0.05**0.5}
+    {"linear": 0.0, "relu": 0.0, "hard_tanh": 0.05**0.5, "tanh": 0.05**0.5, "erf": 0.05**0.5, "gelu": 0.3**0.5}
 )
 KINDS = tuple(Kind(activation=a, weights=w, sigma_b=b) for a, b in SIGMA_B.items() for w in ("gaussian", "orthogonal"))
 CHUNK = 16  # networks of a cell at small widths
@@ -117,7 +117,7 @@ def given_ranks(kind: Kind, rows: pd.DataFrame, *, surplus: int = 0) -> GivenLaw
     sigma_w = kind.exact_law(1).sigma_w
     alive = rows[[min(shares) > 0 for shares in rows.active]]
     laws = [
-        law_of_ranks([*shares, *[float(np.mean(shares))] * surplus], weights=kind.weights, sigma_w=sigma_w)
+        law_given_ranks([*shares, *[float(np.mean(shares))] * surplus], weights=kind.free_weights, sigma_w=sigma_w)
         for shares in alive.active
     ]
     return compare_given(laws, pooled(alive))

@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 import torch
 from rmtbn.analyses._laws_networks import Kind, cell
-from rmtbn.analyses._laws_ranks import compare_given, law_of_ranks, zero_share
 from rmtbn.analyses._laws_records import has_zeros, pooled
 
 from rmtbn import rng
-from rmtbn.compare import compare
+from rmtbn.compare import compare, compare_given
 from rmtbn.linalg.product import identity, log_singular_values, push
 from rmtbn.result import EmpiricalSpectrum
 from rmtbn.theory.fuss_catalan import FussCatalan
+from rmtbn.theory.given_layers import law_given_ranks, zero_share
 
 SIGMA_B = {"linear": 0.0, "relu": 0.0, "hard_tanh": 0.05**0.5, "tanh": 0.05**0.5, "erf": 0.05**0.5}
 KINDS = [Kind(activation=a, weights=w, sigma_b=b) for a, b in SIGMA_B.items() for w in ("gaussian", "orthogonal")]
@@ -39,7 +39,7 @@ def given(kind, rows, *, surplus=0):
     """Compare with the laws for the networks' own ranks, with `surplus` layers too many."""
     sigma_w = kind.exact_law(1).sigma_w
     return compare_given(
-        [law_of_ranks([*row, *[float(np.mean(row))] * surplus], weights=kind.weights, sigma_w=sigma_w)
+        [law_given_ranks([*row, *[float(np.mean(row))] * surplus], weights=kind.free_weights, sigma_w=sigma_w)
          for row in rows.active],
         pooled(rows),
     )  # fmt: skip

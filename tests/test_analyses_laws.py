@@ -13,18 +13,18 @@ from matplotlib.figure import Figure
 from rmtbn.analyses import _laws_claims, _laws_page, _laws_records, _laws_single, laws
 from rmtbn.analyses.__main__ import main
 from rmtbn.analyses._laws_networks import STUDY, Kind, cell, layer_widths
-from rmtbn.analyses._laws_ranks import compare_given, law_of_ranks, zero_share
 from rmtbn.analyses._laws_records import Laws, has_zeros, pooled
 from rmtbn.analyses._laws_registry import LAWS, asked
 from rmtbn.analyses._options import Common
 
 from rmtbn import rng
 from rmtbn._checks import InvalidArgumentError
+from rmtbn.compare import compare_given
 from rmtbn.report.page import Claim, Table
 from rmtbn.report.page import Figure as ReportFigure
-from rmtbn.result import EmpiricalSpectrum
 from rmtbn.sweep.run import run
 from rmtbn.sweep.store import FolderStore, MemoryStore
+from rmtbn.theory.given_layers import law_given_ranks
 
 RELU, LINEAR = Kind(activation="relu"), Kind(activation="linear")
 HARD_TANH = Kind(activation="hard_tanh", sigma_b=0.05**0.5)
@@ -134,45 +134,12 @@ def test_zeros_of_relu_networks_are_those_of_their_narrowest_layer():
                 assert len(row.active) == row.depth
 
 
-def test_expected_zeros_are_those_of_drawn_layers():
-    """E[1 - min n_l/N] against 40,000 draws of 4 layers, and exactly for one layer and for N = 1."""
-    draws = rng.generator(1, "binomial").binomial(10, 0.3, size=(40_000, 4)).min(axis=1)
-    error = draws.std() / 10 / math.sqrt(draws.size)
-    assert zero_share(0.3, width=10, depth=4) == pytest.approx(1 - draws.mean() / 10, abs=4 * error)
-    assert zero_share(0.3, width=10, depth=1) == pytest.approx(0.7, abs=1e-12)
-    assert zero_share(0.5, width=1, depth=5) == pytest.approx(1 - 0.5**5, abs=1e-12)
-    published = {1: 0.5, 2: 0.5282, 8: 0.5710, 64: 0.6167, 1024: 0.6610}
-    assert {depth: round(zero_share(0.5, width=100, depth=depth), 4) for depth in published} == published
-
-
-@pytest.mark.parametrize("kind", [RELU, replace(RELU, weights="orthogonal"), HARD_TANH], ids=str)
-def test_the_law_of_equal_ranks_is_the_free_law(kind):
-    """n_l = p N in every layer gives back the law of the Jacobian: distribution function and atoms."""
-    free = kind.exact_law(3)
-    share = 1 - free.atoms[0][1]
-    law = law_of_ranks([share] * 3, weights=kind.weights, sigma_w=free.sigma_w)
-    x = free.log_ppf(np.linspace(1 - share + 0.01, 0.99, 20))
-    np.testing.assert_allclose(law.cdf_log(x), free.cdf_log(x), atol=1e-9)
-    assert law.moment(1) == pytest.approx(1.0, rel=1e-12)
-    assert law.atoms[0][1] == pytest.approx(1 - share, abs=1e-12)
-
-
-def test_the_law_of_ranks_has_the_mean_and_the_zeros_of_its_layers():
-    """E λ = σ_w^{2L} ∏ p_l; 1 - min p_l zeros; the variance adds 1/p_l - 1 + g per layer."""
-    shares = [0.5, 0.25, 0.75]
-    law = law_of_ranks(shares, weights="gaussian", sigma_w=1.3)
-    mean = 1.3**6 * np.prod(shares)
-    assert law.moment(1) == pytest.approx(mean, rel=1e-12)
-    assert law.moment(2) / mean**2 == pytest.approx(1 + sum(1 / p for p in shares), rel=1e-12)
-    assert law.atoms == ((0.0, pytest.approx(0.75)),)
-
-
 def test_networks_follow_the_law_of_their_own_ranks():
     """ReLU, L = 4, N = 48: N·KS < 2 given the ranks, > 2 to the free law, and p-values that say so of a wrong one."""
     rows = drawn(RELU, width=48, networks=10, depths=(4,))
     right, deeper = (
         compare_given(
-            [law_of_ranks([*shares, *extra], weights="gaussian", sigma_w=2**0.5) for shares in rows.active],
+            [law_given_ranks([*shares, *extra], weights="gaussian", sigma_w=2**0.5) for shares in rows.active],
             pooled(rows),
         )
         for extra in ([], [0.5])
@@ -186,15 +153,6 @@ def test_networks_follow_the_law_of_their_own_ranks():
 
 def _zeros(rows):
     return np.isneginf(pooled(rows).by_network).mean()
-
-
-def test_comparison_given_laws_counts_atoms_once():
-    """Two networks at the atoms of two laws of one point each: no distance; at each other's: all of it."""
-    two = [law_of_ranks([1.0], weights="orthogonal", sigma_w=sigma) for sigma in (1.0, 2.0)]
-    right = EmpiricalSpectrum(by_network=np.log([[1.0] * 3, [2.0] * 3]), relative_error=0.0, method="dense")
-    assert compare_given(two, right).ks == 0
-    shifted = EmpiricalSpectrum(by_network=right.by_network + 5.0, relative_error=0.0, method="dense")
-    assert compare_given(two, shifted).ks == 1.0
 
 
 def test_slopes_are_those_of_the_distances(study):

@@ -3,12 +3,21 @@
 from typing import overload
 
 from rmtbn import _checks
+from rmtbn.compare.given import GivenLaws, compare_given
 from rmtbn.compare.laws import LawDistance, compare_laws
 from rmtbn.compare.profiles import ProfileComparison, ScalarComparison, compare_profiles, compare_scalars
 from rmtbn.compare.spectra import FINITE_SIZE, SpectrumComparison, compare_spectrum
 from rmtbn.result import DepthProfile, EmpiricalSpectrum, Scalar, SpectralMeasure
 
-__all__ = ["LawDistance", "ProfileComparison", "ScalarComparison", "SpectrumComparison", "compare"]
+__all__ = [
+    "GivenLaws",
+    "LawDistance",
+    "ProfileComparison",
+    "ScalarComparison",
+    "SpectrumComparison",
+    "compare",
+    "compare_given",
+]
 
 
 @overload

@@ -10,8 +10,10 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
+from rmtbn.activations import Activation
 from rmtbn.theory.free.branch import ConvergenceError
 from rmtbn.theory.free.factors import Factor
+from rmtbn.theory.slope_law import slope_factor
 
 Array = NDArray[np.float64]
 
@@ -19,6 +21,25 @@ SIZES = (6, 8, 12, 16, 24, 32, 48, 64)  # numbers of factors that are tried
 ACCURACY = 1e-11  # of the mean of ln ζ over the layers
 _OFFSET = 0.5  # next to q = 0, where ln T is a power series in √q, x is linear in √q
 _PROBES = np.array([-8.0, -2.0, 0.0, 2.0, 5.0, 8.0])  # ln |t| on the negative axis, where two rules are compared
+
+
+def slope_factors(activation: Activation, q: Array, counts: Array) -> list[tuple[Factor, float]]:
+    """Make the factors of φ′(h)², of mean 1, with their powers, for layers of different lengths.
+
+    Parameters
+    ----------
+    activation
+        Record of φ.
+    q, counts
+        Different lengths, >= 0, and how many layers have each; shape (lengths,).
+    """
+
+    def centred(length: float) -> Factor:
+        return slope_factor(activation, length).centred()
+
+    if activation.slopes is None:
+        return few_factors(q, counts, factor=centred)
+    return [(centred(float(x)), float(n)) for x, n in zip(q, counts, strict=True)]
 
 
 def few_factors(q: Array, counts: Array, *, factor: Callable[[float], Factor]) -> list[tuple[Factor, float]]:
