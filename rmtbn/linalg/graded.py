@@ -1,7 +1,8 @@
 """Singular values of a graded matrix diag(exp(log_d)) T, every one to high relative accuracy.
 
-One-sided Jacobi (LAPACK dgejsv) on windows of the scales: values of one window are not changed by scales far from
-it, so that scales may span any range. The bound is in docs/derivations/graded_products.md, section 4.
+By bidiagonalisation where the determinant confirms it (`rmtbn.linalg.graded_bidiagonal`), else by one-sided Jacobi
+(LAPACK dgejsv) on windows of the scales: values of one window are not changed by scales far from it, so that scales may
+span any range. The bound is in docs/derivations/graded_products.md, section 4.
 """
 
 import functools
@@ -12,6 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import lapack
 from threadpoolctl import ThreadpoolController
+
+from rmtbn.linalg import graded_bidiagonal
 
 Array = NDArray[np.float64]
 
@@ -69,6 +72,9 @@ def _values(log_d: Array, t: Array, *, margin: float) -> tuple[Array, float]:
     if spread < _MILD:
         plain = np.linalg.svd(factor * np.exp(scales - scales[0]), compute_uv=False)
         return np.log(plain) + scales[0], float(np.exp(spread))
+    at_once = graded_bidiagonal.log_singular_values(scales, factor)
+    if at_once is not None:
+        return at_once, condition
     scales, factor = _swept(scales, factor)
     margin += float(np.log(condition_number(factor)))
     values = np.empty_like(scales)
