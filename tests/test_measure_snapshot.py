@@ -16,6 +16,7 @@ from rmtbn.measure.channel_moments import channel_moments
 from rmtbn.measure.class_bias import class_bias
 from rmtbn.measure.conv_gradient import sum_ratios
 from rmtbn.measure.divergence import first_divergence, partial_updates
+from rmtbn.measure.gradient_tails import gradient_tails
 from rmtbn.measure.gradients import log_gradient_norms
 from rmtbn.measure.smoothness import smoothness
 from rmtbn.measure.snapshot import left_as_found, probe
@@ -39,6 +40,7 @@ PROBES = {
     "relative_losses": lambda net: relative_losses(net, X, Y, steps=[0.1, 1e300]),
     "largest_step": lambda net: largest_step(net, X, Y, accuracy=0.5),
     "first_divergence": lambda net: first_divergence(net, [(X, Y)] * 3, learning_rate=0.1),
+    "gradient_tails": lambda net: gradient_tails(net, X, Y),
     "smoothness": lambda net: smoothness(net, X, Y, steps=[0.1, 1e300]),
     "batch_norm_gradients": lambda net: batch_norm_gradients(net, X, Y),
     "radial_gradients": lambda net: radial_gradients(net, X, Y, layers=["0"]),
