@@ -52,7 +52,7 @@ class Common:
 
     def engine_function(self) -> Engine:
         """Return the engine that was asked for."""
-        return inline if self.engine == "inline" else local(self.workers)
+        return inline() if self.engine == "inline" else local(self.workers)
 
     def store(self, study: str) -> Store:
         """Return where the cells of a study are kept: beside its page, or nowhere if only numbers were asked for."""

@@ -9,7 +9,7 @@ import pytest
 from rmtbn import rng
 from rmtbn._checks import InvalidArgumentError
 from rmtbn.sweep.grid import Study, grid
-from rmtbn.sweep.local import local
+from rmtbn.sweep.local import Local, local
 from rmtbn.sweep.run import CellsFailedError, run
 from rmtbn.sweep.store import FolderStore, MemoryStore
 
@@ -50,9 +50,10 @@ def test_a_killed_worker_and_a_raising_cell_cost_their_own_cells_only(tmp_path):
     assert reasons[2, 4] == "ValueError: not this one"
 
 
-def test_nothing_to_do_starts_no_process():
-    """No cells: no outcomes."""
-    assert list(local(2)(Study(name="toy", version=1, compute=draw), [])) == []
+def test_nothing_to_do_starts_no_process(monkeypatch):
+    """No cells: no records, and no worker."""
+    monkeypatch.setattr(Local, "_hire", lambda _: pytest.fail("a worker was started"))
+    assert run(Study(name="toy", version=1, compute=draw), [], store=MemoryStore(), engine=local(2)).records == ()
 
 
 def test_fewer_than_one_worker_is_refused():

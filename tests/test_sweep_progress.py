@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from rmtbn.sweep.progress import track
+from rmtbn.sweep.progress import Progress
 
 
 class Stream(io.StringIO):
@@ -18,11 +18,15 @@ class Stream(io.StringIO):
         return self.terminal
 
 
-def shown(total: int, *, terminal: bool, clock=time.monotonic) -> str:
+def shown(total: int, *, terminal: bool, clock=time.monotonic, failing=()) -> str:
     """What counting to `total` writes to stderr."""
     stream = Stream(terminal=terminal)
-    with contextlib.redirect_stderr(stream):
-        assert list(track(range(total), total=total, label="toy", clock=clock)) == list(range(total))
+    with (
+        contextlib.redirect_stderr(stream),
+        contextlib.closing(Progress(total=total, label="toy", clock=clock)) as progress,
+    ):
+        for i in range(total):
+            progress.add(failed=i in failing)
     return stream.getvalue()
 
 
@@ -38,15 +42,17 @@ def test_short_work_is_silent(terminal):
 
 
 def test_long_work_off_a_terminal_writes_a_line_a_minute():
-    """25 s an item: a line after items 3, 6, 9 (75 s, 150 s, 225 s), with the time that is left."""
-    lines = shown(10, terminal=False, clock=ticking(25.0)).splitlines()
+    """25 s an item: a line after items 3, 6, 9 (75 s, 150 s, 225 s), with rate, time left and failures."""
+    lines = shown(10, terminal=False, clock=ticking(25.0), failing=(4, 5)).splitlines()
     assert len(lines) == 3
-    assert lines[0] == "toy: 3 of 10 cells after 75 s, about 175 s left"
-    assert lines[2] == "toy: 9 of 10 cells after 225 s, about 25 s left"
+    assert lines[0] == "toy: 3 of 10 cells after 75 s, 2.4 a minute, about 175 s left"
+    assert lines[2] == "toy: 9 of 10 cells after 225 s, 2.4 a minute, about 25 s left, 2 failed"
 
 
 def test_long_work_on_a_terminal_shows_a_bar(monkeypatch):
     monkeypatch.setattr("rmtbn.sweep.progress._DELAY", 0.0)
-    text = shown(5, terminal=True)
+    text = shown(5, terminal=True, failing=(3,))
     assert "toy: 100%" in text
     assert "5/5" in text
+    assert "cell/s" in text
+    assert "failed=1" in text

@@ -7,8 +7,9 @@ import pandas as pd
 import pytest
 
 from rmtbn import rng
-from rmtbn.sweep.engine import Failure, compute, inline
+from rmtbn.sweep.engine import Engine
 from rmtbn.sweep.grid import Cell, Study, grid, key
+from rmtbn.sweep.job import Failure, Landed, compute, work
 from rmtbn.sweep.run import CellsFailedError, run
 from rmtbn.sweep.store import FolderStore, MemoryStore, SetAsideWarning
 
@@ -80,13 +81,33 @@ def test_results_do_not_depend_on_the_order_of_cells(study, store):
     pd.testing.assert_frame_equal(forward, backward)
 
 
+class Backwards(Engine):
+    """A whole engine: takes all jobs at once and lands them in reverse."""
+
+    def __init__(self):
+        self.jobs, self.cancelled = [], 0
+
+    def start(self, study):
+        self.study = study
+
+    def capacity(self):
+        return 100
+
+    def submit(self, job):
+        self.jobs.append(job)
+
+    def landed(self, seconds):
+        assert seconds > 0
+        jobs, self.jobs = self.jobs[::-1], []
+        return [Landed(job=job, outcome=work(self.study, job)) for job in jobs]
+
+    def cancel(self):
+        self.cancelled += 1
+
+
 def test_records_come_in_the_order_asked_for_whatever_lands_first(study):
-    """An engine that yields backwards gives the same records."""
-
-    def backwards(study, cells):
-        yield from reversed(list(inline(study, cells)))
-
-    landed_backwards = run(study, CELLS, store=MemoryStore(), engine=backwards)
+    """An engine that lands backwards gives the same records."""
+    landed_backwards = run(study, CELLS, store=MemoryStore(), engine=Backwards())
     pd.testing.assert_frame_equal(
         landed_backwards.table("profile"), run(study, CELLS, store=MemoryStore()).table("profile")
     )
@@ -106,7 +127,7 @@ def test_cell_named_twice_is_computed_once(study, cell, store):
 def test_bad_file_is_computed_again(study, cell, store):
     run(study, CELLS, store=store)
     bad = key(study.name, study.version, CELLS[4])
-    store._put(bad, b"half a cell")
+    store.blobs.put(f"{bad}.parquet", b"half a cell")
     cell.calls = []
     with pytest.warns(SetAsideWarning, match=bad):
         records = run(study, CELLS, store=store)
@@ -122,7 +143,7 @@ def test_new_version_of_a_study_is_computed_anew(study, cell, store):
 
 
 def test_failed_cell_is_named_and_the_others_are_stored(study, cell, store):
-    """Cells 6 to 12 raise: 5 are stored, the error names the parameters and the message, a rerun computes 7."""
+    """Cells 6 to 12 raise: 5 are stored, the error names the parameters and the message, a retry computes 7."""
     cell.fuse = (5, ValueError("loss is not finite"))
     message = re.escape(
         "7 of 12 cells failed, the others are stored: toy(norm='none', depth=4, seed=2): ValueError: loss"
@@ -134,8 +155,26 @@ def test_failed_cell_is_named_and_the_others_are_stored(study, cell, store):
     assert "Traceback" in caught.value.failures[0].trace
     assert len(store.keys()) == 5
     cell.calls, cell.fuse = [], None
-    assert len(run(study, CELLS, store=store).records) == len(CELLS)
+    assert len(run(study, CELLS, store=store, retry_failed=True).records) == len(CELLS)
     assert len(cell.calls) == 7
+    assert store.failed() == []
+
+
+def test_failures_are_kept_with_their_traceback_and_not_tried_again_unasked(study, cell, store):
+    """One failure of 12: recorded with parameters and traceback; the next run says so and calls nothing."""
+    cell.fuse = (11, ValueError("loss is not finite"))
+    with pytest.raises(CellsFailedError, match="1 of 12 cells failed"):
+        run(study, CELLS, store=store)
+    cell.calls, cell.fuse = [], None
+    with pytest.raises(CellsFailedError, match=r"1 of 12 .*; 1 failed before and were not tried again") as again:
+        run(study, CELLS, store=store)
+    assert cell.calls == []
+    (failure,) = again.value.failures
+    assert failure.cell == CELLS[-1]
+    assert "in __call__" in failure.trace
+    (name,) = store.failed()
+    assert name == key(study.name, study.version, CELLS[-1])
+    assert store.failure(name).cell == CELLS[-1]
 
 
 def test_cell_that_returns_no_tables_is_a_failure(store):
@@ -147,20 +186,15 @@ def test_cell_that_returns_no_tables_is_a_failure(store):
         run(study, [Cell(parameters={}, seed=1)], store=store)
 
 
-def test_engine_is_closed_when_the_run_is_interrupted(study):
-    """The generator's `finally` runs, so that a pool can stop its workers."""
-    closed = []
-
-    def engine(study, cells):
-        try:
-            yield compute(study, next(iter(cells)))
-            raise KeyboardInterrupt
-        finally:
-            closed.append(True)
-
+def test_engine_is_cancelled_when_the_run_is_interrupted(study, cell):
+    """So that a pool can stop its workers; at the end of a run that goes well, too."""
+    engine = Backwards()
+    run(study, CELLS, store=MemoryStore(), engine=engine)
+    assert engine.cancelled == 1
+    cell.fuse = (len(cell.calls) + 1, KeyboardInterrupt())
     with pytest.raises(KeyboardInterrupt):
         run(study, CELLS, store=MemoryStore(), engine=engine)
-    assert closed == [True]
+    assert engine.cancelled == 2
 
 
 def test_tables_carry_parameters_and_seed(study, store):

@@ -16,7 +16,7 @@ import pytest
 from rmtbn.sweep.grid import Cell, Study
 from rmtbn.sweep.parquet import encode
 from rmtbn.sweep.record import record
-from rmtbn.sweep.store import FolderStore, MemoryStore, SetAsideWarning
+from rmtbn.sweep.store import FolderStore, MemoryStore, RemoteStore, SetAsideWarning
 
 STUDY = Study(name="toy", version=1, compute=dict)
 
@@ -26,9 +26,15 @@ def made(seed: int, *, value: float = 0.5):
     return record(STUDY, cell, frames={"t": pd.DataFrame({"value": [value]})}, provenance={"wall_seconds": 0.0})
 
 
-@pytest.fixture(params=["folder", "memory"])
+@pytest.fixture(params=["folder", "memory", "fsspec memory", "fsspec local"])
 def store(request, tmp_path):
-    return FolderStore(tmp_path / "cells") if request.param == "folder" else MemoryStore()
+    makers = {
+        "folder": lambda: FolderStore(tmp_path / "cells"),
+        "memory": MemoryStore,
+        "fsspec memory": lambda: RemoteStore(f"memory://{tmp_path}/cells"),
+        "fsspec local": lambda: RemoteStore(f"local://{tmp_path}/cells"),
+    }
+    return makers[request.param]()
 
 
 def test_empty_store_holds_nothing(store):
@@ -54,11 +60,12 @@ def test_load_keeps_the_order_asked_for_and_leaves_out_what_is_missing(store):
     assert list(store.load(keys)) == [keys[0], keys[2]]
 
 
-def test_writing_again_replaces(store):
-    store.write(made(1, value=1.0))
-    store.write(made(1, value=2.0))
+def test_first_writer_wins(store):
+    """A cell that is there stays as it is, and the second writer is told so."""
+    assert store.write(made(1, value=1.0))
+    assert not store.write(made(1, value=2.0))
     assert len(store.keys()) == 1
-    assert store.read(made(1).key).tables["t"]["value"].to_pylist() == [2.0]
+    assert store.read(made(1).key).tables["t"]["value"].to_pylist() == [1.0]
 
 
 def foreign() -> bytes:
@@ -79,25 +86,26 @@ BAD = {
 
 @pytest.mark.parametrize("kind", BAD)
 def test_what_cannot_be_trusted_is_named_set_aside_and_missing(store, kind):
-    """A bad file is renamed *.bad, read as None, and the cell can be written anew."""
+    """A bad file is moved to _set_aside, read as None, and the cell can be written anew."""
     key = made(1).key
-    store._put(key, BAD[kind](encode(made(1))))
-    with pytest.warns(SetAsideWarning, match=rf"{key}.*\.bad was set aside: it is"):
+    store.add(key, BAD[kind](encode(made(1))))
+    with pytest.warns(SetAsideWarning, match=rf"_set_aside/{key}\.parquet was set aside: it is"):
         assert store.read(key) is None
+    assert store.aside() == [f"{key}.parquet"]
     assert not store.has(key)
     assert store.keys() == []
     store.write(made(1))
     assert store.read(key).key == key
 
 
-def test_bad_file_keeps_its_content_beside_the_others(tmp_path):
+def test_bad_file_keeps_its_content(tmp_path):
     store = FolderStore(tmp_path)
     key = made(1).key
     (tmp_path / f"{key}.parquet").write_bytes(b"half a ce")
     with pytest.warns(SetAsideWarning, match="set aside"):
         store.load([key])
-    assert [file.name for file in tmp_path.iterdir()] == [f"{key}.parquet.bad"]
-    assert (tmp_path / f"{key}.parquet.bad").read_bytes() == b"half a ce"
+    assert [file.name for file in tmp_path.rglob("*.*")] == [f"{key}.parquet"]
+    assert (tmp_path / "_set_aside" / f"{key}.parquet").read_bytes() == b"half a ce"
 
 
 def test_other_files_in_the_folder_are_left_alone(tmp_path):
@@ -110,19 +118,17 @@ def test_other_files_in_the_folder_are_left_alone(tmp_path):
 
 
 def test_reader_never_sees_half_a_cell(tmp_path, monkeypatch):
-    """A crash before the rename leaves the old cell, or none, and no temporary file."""
+    """A crash before the file has its name leaves no cell and no temporary file."""
     store = FolderStore(tmp_path)
-    store.write(made(1, value=1.0))
+    store.write(made(1))
 
     def crash(self, target):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(Path, "replace", crash)
-    for seed in (1, 2):
-        with pytest.raises(KeyboardInterrupt):
-            store.write(made(seed, value=2.0))
+    monkeypatch.setattr(Path, "hardlink_to", crash)
+    with pytest.raises(KeyboardInterrupt):
+        store.write(made(2))
     monkeypatch.undo()
-    assert store.read(made(1).key).tables["t"]["value"].to_pylist() == [1.0]
     assert store.read(made(2).key) is None
     assert [file.name for file in tmp_path.iterdir()] == [f"{made(1).key}.parquet"]
 

@@ -49,6 +49,26 @@ class Cell:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Group:
+    """How cells of equal shape are computed in one vectorised call.
+
+    Parameters
+    ----------
+    compute
+        ``compute(cells) -> [{table name: DataFrame}, ...]``, one mapping per `Cell`, in their order: what the study's
+        own function returns for each, up to rounding. Picklable: a function of a module.
+    same
+        Names of the parameters in which all cells of a group agree (the shapes, the device); the seed may differ.
+    size
+        ``size(parameters) -> int``: how many cells like this one are worth a call, by memory and device; 1: alone.
+    """
+
+    compute: Callable[[Sequence[Cell]], Sequence[Mapping[str, pd.DataFrame]]]
+    same: tuple[str, ...]
+    size: Callable[[Mapping[str, Any]], int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Study:
     """A cell function with the name and version under which its results are stored.
 
@@ -60,11 +80,14 @@ class Study:
         An integer >= 1, raised whenever `compute` would return something else for the same parameters.
     compute
         ``compute(*, seed, **parameters) -> {table name: DataFrame}``, pure and picklable: a function of a module.
+    group
+        How cells of equal shape are computed together; None: each alone.
     """
 
     name: str
     version: int
     compute: Callable[..., Mapping[str, pd.DataFrame]]
+    group: Group | None = None
 
     def __post_init__(self) -> None:
         if not self.name:

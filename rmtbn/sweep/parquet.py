@@ -3,12 +3,14 @@
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
-from typing import Any
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, BinaryIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from rmtbn.sweep.grid import Cell, canonical
+from rmtbn.sweep.grid import Cell, canonical, key
 from rmtbn.sweep.record import Record, labelled
 
 FORMAT = 1
@@ -52,35 +54,121 @@ def decode(content: bytes) -> Record:
     UnreadableRecordError
         If the bytes are truncated, altered, or were never a record.
     """
-    try:
+    return restored(*rows(content))
+
+
+def rows(content: bytes) -> tuple["Header", pa.Table]:
+    """Return the header and the rows of a record, as yet unchecked.
+
+    Raises
+    ------
+    UnreadableRecordError
+        If the bytes are not a whole file of this package.
+    """
+    with readable():
         reader = pq.ParquetFile(pa.BufferReader(content), page_checksum_verification=True)
-        return _record(reader.schema_arrow.metadata or {}, reader.read(use_threads=False))
+        return _header(reader.schema_arrow.metadata or {}), reader.read(use_threads=False)
+
+
+def header(file: BinaryIO) -> "Header":
+    """Return the header of a record from the end of its file, without its rows.
+
+    Raises
+    ------
+    UnreadableRecordError
+        If the file is truncated, or not one of this package.
+    """
+    with readable():
+        return _header(pq.read_metadata(file).metadata or {})
+
+
+def schema(file: BinaryIO) -> pa.Schema:
+    """Return the columns of a record, without its rows."""
+    with readable():
+        return pq.read_schema(file).remove_metadata()
+
+
+@contextmanager
+def readable() -> Iterator[None]:
+    """Turn what a damaged file makes the reader raise into `UnreadableRecordError`."""
+    try:
+        yield
     except UnreadableRecordError:
         raise
     except (pa.ArrowException, ArithmeticError, LookupError, MemoryError, OSError, TypeError, ValueError) as error:
         raise UnreadableRecordError(f"not a whole Parquet file: {error}") from error
 
 
-def _record(metadata: Mapping[bytes, bytes], rows: pa.Table) -> Record:
-    text = metadata.get(b"rmtbn.cell")
-    if text is None:
-        raise UnreadableRecordError("not a file of this package")
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Header:
+    """What the file of a record says about it, beside its rows.
+
+    Parameters
+    ----------
+    text, digest
+        The description, as JSON, and the SHA-256 of it and of all values.
+    study, version, cell, provenance
+        As in `Record`.
+    layout
+        Name, number of rows and columns of each table, in the order of the rows.
+    """
+
+    text: str
+    digest: str
+    study: str
+    version: int
+    cell: Cell
+    layout: tuple[tuple[str, int, tuple[str, ...]], ...]
+    provenance: Mapping[str, str | float]
+
+    @property
+    def key(self) -> str:
+        """Content hash of study, version, parameters and seed."""
+        return key(self.study, self.version, self.cell)
+
+
+def parsed(text: str, digest: str) -> Header:
+    """Read the description of a record."""
     about: dict[str, Any] = json.loads(text)
     if about["format"] != FORMAT:
         raise UnreadableRecordError(f"a file of format {about['format']}, where format {FORMAT} is read")
-    tables = dict(_slices(about["tables"], rows))
-    if _digest(text, tables).encode() != metadata.get(b"rmtbn.sha256"):
-        raise UnreadableRecordError("a file whose content was altered")
-    cell = Cell(parameters=dict(about["parameters"]), seed=about["seed"])
-    return Record(
-        study=about["study"], version=about["version"], cell=cell, tables=tables, provenance=dict(about["provenance"])
+    return Header(
+        text=text,
+        digest=digest,
+        study=about["study"],
+        version=about["version"],
+        cell=Cell(parameters=dict(about["parameters"]), seed=about["seed"]),
+        layout=tuple((name, count, tuple(columns)) for name, count, columns in about["tables"]),
+        provenance=dict(about["provenance"]),
     )
 
 
-def _slices(layout: list[Any], rows: pa.Table) -> Iterator[tuple[str, pa.Table]]:
+def _header(metadata: Mapping[bytes, bytes]) -> Header:
+    text = metadata.get(b"rmtbn.cell")
+    if text is None:
+        raise UnreadableRecordError("not a file of this package")
+    return parsed(text.decode(), metadata.get(b"rmtbn.sha256", b"").decode())
+
+
+def restored(about: Header, rows: pa.Table) -> Record:
+    """Make the record of a header and its rows.
+
+    Raises
+    ------
+    UnreadableRecordError
+        If they are not those that were written.
+    """
+    with readable():
+        tables = dict(_slices(about.layout, rows))
+        if _digest(about.text.encode(), tables) != about.digest:
+            raise UnreadableRecordError("a file whose content was altered")
+    return Record(study=about.study, version=about.version, cell=about.cell, tables=tables, provenance=about.provenance)
+
+
+def _slices(layout: tuple[tuple[str, int, tuple[str, ...]], ...], rows: pa.Table) -> Iterator[tuple[str, pa.Table]]:
     start = 0
     for name, count, columns in layout:
-        yield name, rows.select(columns).slice(start, count).replace_schema_metadata(None)
+        yield name, rows.select(list(columns)).slice(start, count).replace_schema_metadata(None)
         start += count
 
 

@@ -22,8 +22,9 @@ def recorded() -> Iterator[Provenance]:
     """Collect the provenance of what runs inside; the mapping is filled at the end.
 
     Names: ``finished`` (UTC), ``wall_seconds``, ``peak_memory_mb`` (high-water mark of the process), ``commit``,
-    ``python``, ``platform``, one version per package, and ``float32_matmul``, ``threads``, ``accelerator`` where torch
-    is loaded; ``accelerator_peak_memory_mb`` where it was used.
+    ``python``, ``platform``, ``device`` ("cpu" or "cuda") and ``dtype`` (torch's default, "float64" without torch), one
+    version per package, and ``float32_matmul``, ``threads``, ``accelerator`` where torch is loaded;
+    ``accelerator_peak_memory_mb`` where it was used.
     """
     found: Provenance = {}
     cuda = _cuda()
@@ -33,7 +34,7 @@ def recorded() -> Iterator[Provenance]:
     yield found
     found["wall_seconds"] = time.perf_counter() - start
     found["finished"] = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-    found.update(_software(), **_torch_state())
+    found.update(software(), **_torch_state())
     found.update(_peak_memory())
     cuda = _cuda()
     if cuda:
@@ -55,10 +56,15 @@ def _summary(name: str, values: list[str | float]) -> str:
 
 
 @functools.cache
-def _software() -> dict[str, str]:
+def _software() -> Mapping[str, str]:
     versions = {package: _version(package) for package in _PACKAGES}
     system = f"{platform.system()} {platform.machine()}"
     return {"commit": _commit(), "python": platform.python_version(), "platform": system, **versions}
+
+
+def software() -> Provenance:
+    """Return the versions of what cells are computed with, and of the code."""
+    return dict(_software())
 
 
 def _version(package: str) -> str:
@@ -87,8 +93,13 @@ def _git(folder: Path, *arguments: str) -> str:
 def _torch_state() -> dict[str, str]:
     torch = sys.modules.get("torch")  # a cell that needed torch has loaded it
     if torch is None:
-        return {}
-    state = {"float32_matmul": torch.get_float32_matmul_precision(), "threads": str(torch.get_num_threads())}
+        return {"device": "cpu", "dtype": "float64"}
+    state = {
+        "device": "cuda" if _cuda() else "cpu",
+        "dtype": str(torch.get_default_dtype()).removeprefix("torch."),
+        "float32_matmul": torch.get_float32_matmul_precision(),
+        "threads": str(torch.get_num_threads()),
+    }
     cuda = _cuda()
     return state | ({"accelerator": cuda.get_device_name()} if cuda else {})
 
