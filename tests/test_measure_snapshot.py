@@ -16,8 +16,10 @@ from rmtbn.measure.channel_moments import channel_moments
 from rmtbn.measure.class_bias import class_bias
 from rmtbn.measure.conv_gradient import sum_ratios
 from rmtbn.measure.divergence import first_divergence, partial_updates
+from rmtbn.measure.example_gradients import example_gradients
 from rmtbn.measure.gradient_tails import gradient_tails
 from rmtbn.measure.gradients import log_gradient_norms
+from rmtbn.measure.sgd_noise import sgd_noise
 from rmtbn.measure.smoothness import smoothness
 from rmtbn.measure.snapshot import left_as_found, probe
 from rmtbn.measure.step_size import largest_step, relative_losses
@@ -41,6 +43,8 @@ PROBES = {
     "largest_step": lambda net: largest_step(net, X, Y, accuracy=0.5),
     "first_divergence": lambda net: first_divergence(net, [(X, Y)] * 3, learning_rate=0.1),
     "gradient_tails": lambda net: gradient_tails(net, X, Y),
+    "example_gradients": lambda net: example_gradients(net, X, Y),
+    "sgd_noise": lambda net: sgd_noise(net, X, Y, batch_size=3, draws=2, generator=rng.torch_generator(1)),
     "smoothness": lambda net: smoothness(net, X, Y, steps=[0.1, 1e300]),
     "batch_norm_gradients": lambda net: batch_norm_gradients(net, X, Y),
     "radial_gradients": lambda net: radial_gradients(net, X, Y, layers=["0"]),

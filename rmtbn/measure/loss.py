@@ -114,7 +114,7 @@ def gradient_at(
         value = cross_entropy(functional_call(module, dict(parameters), (x,)), y)
         if not bool(torch.isfinite(value)):
             raise _checks.fail("module", "of a finite loss at x", float(value.detach()))
-        found = _gradients(value, list(parameters.values()))
+        found = differentiated(value, list(parameters.values()))
     return float(value.detach()), dict(zip(parameters, found, strict=True))
 
 
@@ -123,9 +123,9 @@ def moved(parameters: Parameters, direction: Parameters, step: float) -> dict[st
     return {name: (p.detach() - step * direction[name]).requires_grad_() for name, p in parameters.items()}
 
 
-def _gradients(value: Tensor, ends: list[Tensor]) -> list[Tensor]:
-    """Differentiate; zeros for what the value does not depend on."""
+def differentiated(value: Tensor, ends: Sequence[Tensor], *, retain_graph: bool = False) -> list[Tensor]:
+    """Return the gradient of a scalar; zeros for what it does not depend on."""
     if not ends or not value.requires_grad:
         return [torch.zeros_like(end) for end in ends]
-    found = torch.autograd.grad(value, ends, allow_unused=True)
+    found = torch.autograd.grad(value, ends, allow_unused=True, retain_graph=retain_graph)
     return [torch.zeros_like(end) if g is None else g for end, g in zip(ends, found, strict=True)]
