@@ -23,7 +23,9 @@ COMMANDS: Mapping[str, str] = MappingProxyType(
         "laws": "Plot laws of singular values, and lay networks over them.",
         "width-depth": "Measure how much networks differ, against depth over width.",
         "lyapunov": "Measure how fast singular values grow or fall with depth.",
+        "bn-explosion": "Measure how fast gradients explode, with batch normalisation and without.",
         "product": "Measure matrices and their products, drawn or from a weight file.",
+        "conv-gradients": "Measure whether the terms of kernel gradients cancel (Table 1).",
         "report": "Write the list of all reports.",
         "info": "Show versions, devices and precision settings.",
     }
