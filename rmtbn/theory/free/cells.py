@@ -20,6 +20,7 @@ AGREES = 1e-12  # of a cell's sum with the change of F
 ROUNDING = 4e-15  # of ln λ, relative; times the density it is what F can be wrong by
 STILL = 1e-13  # of a cell's sum with that of its halves, where F has no more digits
 HALVINGS, MOST = 45, 2048  # of a cell, and cells at a time
+MISSED = 1e-6  # of the whole mass: next to a singularity of the density up to 1e-7 is within the rounding of ln λ
 LEFT = 1e-10  # mass that may be wrong in cells that were halved to the end
 
 
@@ -46,7 +47,7 @@ def rule(in_chart: InChart, ends: Array, cdf: Array, *, rounding: float) -> Rule
     Raises
     ------
     ConvergenceError
-        If a cell stays wrong however often it is halved.
+        If a cell stays wrong however often it is halved, or the whole does not add up to the mass.
     """
     low, high, cdf_low, cdf_high = ends[:-1], ends[1:], cdf[:-1], cdf[1:]
     done: list[tuple[Array, Array]] = []
@@ -70,6 +71,8 @@ def rule(in_chart: InChart, ends: Array, cdf: Array, *, rounding: float) -> Rule
         low, high, cdf_low, cdf_high, whole = (x[~right] for x in (low, high, cdf_low, cdf_high, sums))
         if low.size == 0:
             w, weights = (np.concatenate(part) for part in zip(*done, strict=True))
+            if abs(weights.sum() - (cdf[0] - cdf[-1])) > MISSED:
+                break
             return Rule(w=w, weights=weights)
         middle = (low + high) / 2
         cdf_middle = in_chart(middle)[1]
@@ -78,7 +81,7 @@ def rule(in_chart: InChart, ends: Array, cdf: Array, *, rounding: float) -> Rule
             np.stack([cdf_low, cdf_middle], axis=1).ravel(),
             np.stack([cdf_middle, cdf_high], axis=1).ravel(),
         )
-    raise ConvergenceError(f"the density does not add up to its mass next to η = {low[:5]}")
+    raise ConvergenceError(f"the density does not add up to its mass, {cdf[0] - cdf[-1]} (cells left: {low[:5]})")
 
 
 def _noise(slope: Array, w: Array, length: Array, *, is_end: NDArray[np.bool_]) -> Array:
