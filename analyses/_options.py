@@ -3,7 +3,7 @@
 import functools
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -17,13 +17,14 @@ from rmtbn.data.cifar import cifar10
 from rmtbn.data.digits import digits
 from rmtbn.data.gaussian import gaussian
 from rmtbn.data.labelled import Labelled
-from rmtbn.sweep.engine import Engine, inline
-from rmtbn.sweep.local import local
+from rmtbn.sweep.engine import Engine
+from rmtbn.sweep.grid import Cell, Study
+from rmtbn.sweep.run import Records
 from rmtbn.sweep.store import FolderStore, MemoryStore, Store
 
+from ._sweeping import Sweeping, sweeping
+
 DTYPES = ("float32", "float64")
-ENGINES = ("inline", "local")
-_ENGINE_HELP = "Compute in this process, or in several."
 NORM = click.Choice(["none", "batch"])  # those of which theory tells what these commands lay beside networks
 PRESETS = ("quick", "default", "paper")
 DATA_HELP = "digits, gaussian, a .npy file (one example per row) or a folder of CIFAR-10's binary files."
@@ -42,17 +43,34 @@ class Common:
     engine: str
     workers: int | None
     as_json: bool
+    sweep: Sweeping | None = None
 
     def __post_init__(self) -> None:
         if not _is_available(self.device):
             there = ", ".join(["'cpu'", *(f"'cuda:{i}'" for i in range(torch.cuda.device_count()))])
             raise _checks.fail("device", f"a device that is there ({there})", self.device)
-        if self.engine == "inline" and self.workers not in {None, 1}:
-            raise _checks.fail("workers", "1 for the engine 'inline', which computes in this process", self.workers)
+
+    def run(self, study: Study, cells: Iterable[Cell], *, folder: str) -> Records:
+        """Compute what is missing of a study and return its records; end the command where only a part was asked for.
+
+        Parameters
+        ----------
+        study, cells
+            What to compute.
+        folder
+            Of the reports, where its page goes; the cells are kept beside it.
+        """
+        return self._sweeping().records(study, cells, store=self.store(folder), device=self.device)
 
     def engine_function(self) -> Engine:
-        """Return the engine that was asked for."""
-        return inline() if self.engine == "inline" else local(self.workers)
+        """Return the engine that was asked for, for a command that calls `rmtbn.sweep.run.run` itself."""
+        sweep = self._sweeping()
+        if sweep.is_partial or sweep.retry_failed:
+            raise _checks.fail("dry_run, limit, only, retry_failed", "left out for this command", "one of them")
+        return sweep.make_engine(self.device)
+
+    def _sweeping(self) -> Sweeping:
+        return self.sweep or Sweeping(engine=self.engine, workers=self.workers)
 
     def store(self, study: str) -> Store:
         """Return where the cells of a study are kept: beside its page, or nowhere if only numbers were asked for."""
@@ -74,9 +92,11 @@ def common(command: Callable[..., None], *, dtype: str = "float64") -> Callable[
     """
 
     @functools.wraps(command)
-    def collected(**values: Any) -> None:
-        names = [field.name for field in fields(Common)]
-        command(options=Common(**{name: values.pop(name) for name in names}), **values)
+    def collected(*, sweep: Sweeping, **values: Any) -> None:
+        names = [field.name for field in fields(Common) if field.name in values]
+        own: dict[str, Any] = {name: values.pop(name) for name in names}
+        options = Common(**own, sweep=sweep, engine=sweep.engine, workers=sweep.workers)
+        command(options=options, **values)
 
     folder = click.Path(path_type=Path, file_okay=False)
     decorators = (
@@ -85,13 +105,9 @@ def common(command: Callable[..., None], *, dtype: str = "float64") -> Callable[
         click.option("--device", default="cpu", show_default=True, help="Where to compute: cpu, cuda, cuda:1, ..."),
         click.option("--dtype", type=click.Choice(DTYPES), default=dtype, show_default=True, help="Precision."),
         click.option("--out", type=folder, default="reports", show_default=True, help="Folder of the reports."),
-        click.option("--engine", type=click.Choice(ENGINES), default="inline", show_default=True, help=_ENGINE_HELP),
-        click.option(
-            "--workers", type=click.IntRange(min=1), help="Processes of engine local.  [default: one per core]"
-        ),
         click.option("--json", "as_json", is_flag=True, help="Print numbers on stdout and write nothing."),
     )
-    return functools.reduce(lambda wrapped, decorate: decorate(wrapped), reversed(decorators), collected)
+    return functools.reduce(lambda wrapped, decorate: decorate(wrapped), reversed(decorators), sweeping(collected))
 
 
 def example(arguments: str) -> str:

@@ -20,7 +20,7 @@ from rmtbn.report.render import write
 from rmtbn.result import EmpiricalSpectrum
 from rmtbn.sweep import provenance
 from rmtbn.sweep.grid import Cell
-from rmtbn.sweep.run import Records, run
+from rmtbn.sweep.run import Records
 
 from . import _laws_page, _laws_single
 from ._laws_networks import STUDY, WEIGHTS, Kind
@@ -128,7 +128,7 @@ def _refuse(given: Mapping[str, Any]) -> None:
 
 def _study(options: Common) -> None:
     """Lay networks over all laws of a preset."""
-    records = run(STUDY, cells(options), store=options.store("laws"), engine=options.engine_function())
+    records = options.run(STUDY, cells(options), folder="laws")
     found = Laws(records.table("spectra"))
     if options.as_json:
         echo_json(_laws_page.numbers(found))
@@ -147,7 +147,7 @@ def _single(options: Common, law: str, given: Mapping[str, Any], *, networks: in
         laws = entry.laws(complete)
     size = width or int(GRID[options.preset]["width"])
     wanted = _overlay_cells(entry, complete, options, networks=networks, width=size) if networks else ()
-    records = run(STUDY, wanted, store=options.store(f"laws-{law}"), engine=options.engine_function())
+    records = options.run(STUDY, wanted, folder=f"laws-{law}")
     spectra = dict(zip(laws, _by_depth(records, depths(complete)), strict=True)) if networks else {}
     family = _laws_single.Family(name=law, entry=entry, options=complete, laws=laws, networks=spectra)
     if options.as_json:

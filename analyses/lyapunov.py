@@ -21,7 +21,6 @@ from rmtbn.nets.mlp import mlp
 from rmtbn.plot.theme import STYLES
 from rmtbn.report.render import write
 from rmtbn.sweep.grid import Cell, Study, Value, grid
-from rmtbn.sweep.run import run
 
 from . import _lyapunov_page
 from ._lyapunov_records import Exponents, numbers
@@ -127,7 +126,7 @@ def command(*, options: Common, activation: str | None, **kind: Any) -> None:
     wanted = KINDS if activation is None else (one,)
     for asked in wanted:
         asked.check()
-    records = run(STUDY, cells(options, wanted), store=options.store("lyapunov"), engine=options.engine_function())
+    records = options.run(STUDY, cells(options, wanted), folder="lyapunov")
     exponents = Exponents(records)
     if options.as_json:
         echo_json(numbers(exponents))

@@ -24,7 +24,6 @@ from rmtbn.nets.resnet import residual_mlp
 from rmtbn.plot.theme import STYLES
 from rmtbn.report.render import write
 from rmtbn.sweep.grid import Cell, Study, Value, grid
-from rmtbn.sweep.run import run
 from rmtbn.theory.residual_moments import block_scale
 
 from . import _moments_page
@@ -160,7 +159,7 @@ def command(*, options: Common, activation: str | None, sigma_w: float, sigma_b:
     """Measure signals, correlations and gradients at every layer."""
     one = Kind(block=block, activation=activation or "relu", norm=norm, sigma_w2=sigma_w**2, sigma_b2=sigma_b**2)
     wanted = kinds(options.preset) if activation is None else (one,)
-    records = run(STUDY, cells(options, wanted), store=options.store("moments"), engine=options.engine_function())
+    records = options.run(STUDY, cells(options, wanted), folder="moments")
     moments = Moments(records, start=START, batch=2 * PAIRS)
     if options.as_json:
         echo_json(_moments_page.numbers(moments))

@@ -22,7 +22,6 @@ from rmtbn.nets.mlp import mlp
 from rmtbn.plot.theme import STYLES
 from rmtbn.report.render import write
 from rmtbn.sweep.grid import Cell, Study, Value, grid
-from rmtbn.sweep.run import run
 from rmtbn.theory import mean_field
 from rmtbn.train.ensemble import accuracies, train_ensemble
 
@@ -142,9 +141,8 @@ def training_cells(options: Common, activation: str) -> tuple[Cell, ...]:
 @common
 def command(*, options: Common, activation: str) -> None:
     """Map order and chaos over σ_w and σ_b, and what can be trained."""
-    store, engine = options.store("phase"), options.engine_function()
-    correlations = run(CORRELATIONS, correlation_cells(options, activation), store=store, engine=engine)
-    training = run(TRAINING, training_cells(options, activation), store=store, engine=engine)
+    correlations = options.run(CORRELATIONS, correlation_cells(options, activation), folder="phase")
+    training = options.run(TRAINING, training_cells(options, activation), folder="phase")
     phase = Phase(correlations, training)
     if options.as_json:
         echo_json(_phase_page.numbers(phase))

@@ -16,7 +16,6 @@ from rmtbn.data.weights import ORDERS, check_chain
 from rmtbn.plot.theme import STYLES
 from rmtbn.report.render import write
 from rmtbn.sweep.grid import Cell
-from rmtbn.sweep.run import run
 
 from . import _product_cells, _product_page
 from ._options import Common, common, echo_json, example
@@ -116,7 +115,7 @@ def command(*, options: Common, files: tuple[str, ...], law: str, **asked: Any) 
         _refuse(READING, asked, rule="left out without --file")
         sizes = {name: asked[name] for name in DRAWING}
         study, cells = _product_cells.DRAWN, drawn_cells(options, sizes, law=law)
-    records = run(study, cells, store=options.store("product"), engine=options.engine_function())
+    records = options.run(study, cells, folder="product")
     products = Products(records, law=law, sigma_w=None if files else cells[0].parameters["sigma_w"])
     if options.as_json:
         echo_json(numbers(products))

@@ -26,7 +26,6 @@ from rmtbn.plot.theme import STYLES
 from rmtbn.report.render import write
 from rmtbn.result import EmpiricalSpectrum
 from rmtbn.sweep.grid import Cell, Study, Value, grid
-from rmtbn.sweep.run import run
 
 from . import _schemes_page
 from ._options import DATA_HELP, Common, common, echo_json, enough, example, load
@@ -198,7 +197,7 @@ def cells(options: Common, *, data: str) -> tuple[Cell, ...]:
 def command(*, options: Common, data: str) -> None:
     """Find how, and at what depth, each initialisation scheme fails."""
     enough(load(data), GRID[options.preset]["examples"])
-    records = run(STUDY, cells(options, data=data), store=options.store("schemes"), engine=options.engine_function())
+    records = options.run(STUDY, cells(options, data=data), folder="schemes")
     schemes = Schemes(records, gaussian_sigma_w=GAUSSIAN_SIGMA_W)
     if options.as_json:
         echo_json(numbers(schemes))

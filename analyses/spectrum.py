@@ -22,7 +22,6 @@ from rmtbn.nets.mlp import mlp
 from rmtbn.plot.theme import STYLES, style
 from rmtbn.report.render import write
 from rmtbn.sweep.grid import Cell, Study, grid
-from rmtbn.sweep.run import run
 
 from . import _spectrum_page
 from ._options import DATA_HELP, NORM, Common, common, echo_json, enough, example, load
@@ -193,7 +192,7 @@ FLOOR_HELP = "Smallest λ over the largest to tell from 0.  [default: all values
 def command(*, options: Common, png: Path | None, **network: Any) -> None:
     """Measure a network's singular values and lay the law over them."""
     wanted = cells(options, network)
-    records = run(STUDY, wanted, store=options.store("spectrum"), engine=options.engine_function())
+    records = options.run(STUDY, wanted, folder="spectrum")
     measured = _spectrum_page.Measured(records)
     if png is not None:
         _draw(measured, png)

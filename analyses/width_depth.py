@@ -21,7 +21,6 @@ from rmtbn.nets.mlp import mlp
 from rmtbn.plot.theme import STYLES
 from rmtbn.report.render import write
 from rmtbn.sweep.grid import Cell, Study, Value, grid
-from rmtbn.sweep.run import run
 
 from . import _width_depth_page
 from ._options import Common, common, echo_json, example
@@ -92,7 +91,7 @@ def cells(options: Common) -> tuple[Cell, ...]:
 @common
 def command(*, options: Common) -> None:
     """Measure how much networks differ, against depth over width."""
-    records = run(STUDY, cells(options), store=options.store("width-depth"), engine=options.engine_function())
+    records = options.run(STUDY, cells(options), folder="width-depth")
     growth = _width_depth_page.Growth(records)
     if options.as_json:
         echo_json(_width_depth_page.numbers(growth))

@@ -69,9 +69,11 @@ class Store:
         content = self.blobs.get(f"{key}{_SUFFIX}")
         if content is None:
             return self._from_compacted(key)
-        with self._trusting(f"{key}{_SUFFIX}"):
+        try:
             return _same(key, decode(content))
-        return None
+        except UnreadableRecordError as error:
+            self._put_aside(f"{key}{_SUFFIX}", error)
+            return None
 
     def load(self, keys: Iterable[str]) -> dict[str, Record]:
         """Return those of the named cells that are stored, by key, in the order of `keys`."""
@@ -146,9 +148,12 @@ class Store:
         except FileNotFoundError:
             self._opened.pop(name, None)
         except UnreadableRecordError as error:
-            self._opened.pop(name, None)
-            place = self.blobs.move(name, f"{ASIDE}/{name.rpartition('/')[2]}")
-            warnings.warn(f"{place} was set aside: it is {error}", SetAsideWarning, stacklevel=4)
+            self._put_aside(name, error)
+
+    def _put_aside(self, name: str, error: UnreadableRecordError) -> None:
+        self._opened.pop(name, None)
+        place = self.blobs.move(name, f"{ASIDE}/{name.rpartition('/')[2]}")
+        warnings.warn(f"{place} was set aside: it is {error}", SetAsideWarning, stacklevel=3)
 
 
 def _same(key: str, found: T) -> T:
