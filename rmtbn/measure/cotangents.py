@@ -6,7 +6,7 @@ from typing import TypeAlias, cast
 from torch import Tensor, nn
 from torch.func import vjp, vmap
 
-from rmtbn.measure.tangents import push_tangents
+from rmtbn.measure.tangents import is_stock_batch_norm, push_tangents
 
 Rule: TypeAlias = Callable[[nn.Module, Tensor, Tensor, int], Tensor]
 
@@ -14,8 +14,9 @@ Rule: TypeAlias = Callable[[nn.Module, Tensor, Tensor, int], Tensor]
 def pull_cotangents(layer: nn.Module, point: Tensor, cotangents: Tensor, *, memory_budget: int) -> Tensor:
     """Apply the transpose of the differential of a layer at a point to cotangents.
 
-    By reverse-mode differentiation (`torch.func.vjp` under `vmap`), except for linear layers (one matrix product) and
-    for the elementwise layers of which `rmtbn.measure.tangents` knows the slope: diagonal, so its own transpose.
+    By reverse-mode differentiation (`torch.func.vjp` under `vmap`), except for linear layers (one matrix product), the
+    elementwise layers of which `rmtbn.measure.tangents` knows the slope, and batch normalisation, whose differentials
+    are symmetric.
 
     Parameters
     ----------
@@ -36,6 +37,8 @@ def pull_cotangents(layer: nn.Module, point: Tensor, cotangents: Tensor, *, memo
     rule = _RULES.get(type(layer))
     if rule is not None and not (layer._forward_hooks or layer._forward_pre_hooks):
         return rule(layer, point, cotangents, memory_budget)
+    if is_stock_batch_norm(layer):
+        return push_tangents(layer, point, cotangents, memory_budget=memory_budget)
     pull = cast("Callable[[Tensor], tuple[Tensor]]", vjp(layer, point)[1])
     each = 4 * point.element_size() * max(point.numel(), cotangents[0].numel())
     return vmap(lambda cotangent: pull(cotangent)[0], chunk_size=max(1, memory_budget // each))(cotangents)

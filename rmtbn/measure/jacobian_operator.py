@@ -122,17 +122,17 @@ def rank_bounds(layers: Sequence[nn.Module], x: Tensor, *, coupled: bool) -> Int
     for layer in layers:
         image = layer(x)
         live = torch.full((groups,), image.numel() // groups)
-        if isinstance(layer, _BatchNorm) and layer.training:
+        if isinstance(layer, _BatchNorm) and type(layer).forward is _BatchNorm.forward and layer.training:
             live -= image.shape[1]
         elif image.shape == x.shape and not list(layer.parameters()) and not list(layer.buffers()):
-            slopes = _slopes(layer, x)
-            live = live if slopes is None else slopes.reshape(groups, -1).count_nonzero(dim=1).cpu()
+            diagonal = slopes(layer, x)
+            live = live if diagonal is None else diagonal.reshape(groups, -1).count_nonzero(dim=1).cpu()
         bound, x = torch.minimum(bound, live), image
     return bound
 
 
-def _slopes(layer: nn.Module, x: Tensor) -> Tensor | None:
-    """Return the diagonal of the differential of an elementwise layer; None for another.
+def slopes(layer: nn.Module, x: Tensor) -> Tensor | None:
+    """Return the diagonal of the differential of an elementwise layer at x, shape of x; None for another layer.
 
     It is elementwise if J v = (J 1) v for a vector v in general position.
     """

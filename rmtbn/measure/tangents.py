@@ -7,6 +7,7 @@ from typing import TypeAlias, cast
 import torch
 from torch import Tensor, nn
 from torch.func import jvp, vmap
+from torch.nn.modules.batchnorm import _BatchNorm
 
 # (layer, point, tangents) -> images of the tangents; tangents have one leading dimension more than the point.
 Rule: TypeAlias = Callable[[nn.Module, Tensor, Tensor], Tensor]
@@ -16,8 +17,8 @@ def push_tangents(layer: nn.Module, point: Tensor, tangents: Tensor, *, memory_b
     """Apply the differential of a layer at a point to tangents.
 
     By forward-mode differentiation (`torch.func.jvp` under `vmap`), except for the layers of which the rule is known
-    here: one matrix product for a linear layer, and for saturating activations the slope to full relative accuracy,
-    where autodiff's 1 - tanh² keeps only the digits that are left above rounding.
+    here: one matrix product for a linear layer, a few passes for batch normalisation, and for saturating activations
+    the slope to full relative accuracy, where autodiff's 1 - tanh² keeps only the digits left above rounding.
 
     Parameters
     ----------
@@ -37,6 +38,8 @@ def push_tangents(layer: nn.Module, point: Tensor, tangents: Tensor, *, memory_b
     """
     if has_rule(layer):
         return _RULES[type(layer)](layer, point, tangents)
+    if is_stock_batch_norm(layer):
+        return normalised_tangents(cast(_BatchNorm, layer), point, tangents)
     # the input, the output and about as much again in between, of tangents and of their gradients
     each = 4 * point.element_size() * max(point.numel(), layer(point).numel())
     push = vmap(lambda tangent: jvp(layer, (point,), (tangent,))[1], chunk_size=max(1, memory_budget // each))
@@ -46,6 +49,40 @@ def push_tangents(layer: nn.Module, point: Tensor, tangents: Tensor, *, memory_b
 def has_rule(layer: nn.Module) -> bool:
     """Tell whether the differential is known here: a linear layer, or an activation, which acts on each entry alone."""
     return type(layer) in _RULES and not (layer._forward_hooks or layer._forward_pre_hooks)
+
+
+def is_stock_batch_norm(layer: nn.Module) -> bool:
+    """Tell whether a layer is torch's batch normalisation, without hooks, and not a class derived from it."""
+    stock = isinstance(layer, _BatchNorm) and type(layer).forward is _BatchNorm.forward
+    return stock and not (layer._forward_hooks or layer._forward_pre_hooks)
+
+
+def normalised_tangents(layer: _BatchNorm, point: Tensor, tangents: Tensor) -> Tensor:
+    """Apply the differential of batch normalisation to tangents; it is symmetric, so this is its transpose too.
+
+    With batch statistics γ (t - mean t - ρ u mean(u t))/√(v + ε), u = (h - mean h)/√v, ρ = v/(v + ε), means over the
+    examples and over space; with running ones γ t/√(v + ε).
+
+    Parameters
+    ----------
+    layer
+        The layer, inside `batch_statistics.fixed`.
+    point
+        Its input h, shape (B, features, ...space).
+    tangents
+        Shape (r, B, features, ...space).
+    """
+    column = (1, -1) + (1,) * (point.ndim - 2)
+    gamma = 1.0 if layer.weight is None else layer.weight.view(column)
+    if not layer.training and layer.running_var is not None:
+        return tangents * (gamma * (layer.running_var.view(column) + layer.eps).rsqrt())
+    dims = [dim for dim in range(point.ndim) if dim != 1]
+    h = point - point.mean(dim=dims, keepdim=True)
+    scale = (h.square().mean(dim=dims, keepdim=True) + layer.eps).rsqrt()
+    direction = h * scale  # √ρ u
+    inner = [dim + 1 for dim in dims]
+    centred = tangents - tangents.mean(dim=inner, keepdim=True)
+    return (centred - direction * (direction * centred).mean(dim=inner, keepdim=True)) * (gamma * scale)
 
 
 def _identity(layer: nn.Module, point: Tensor, tangents: Tensor) -> Tensor:  # noqa: ARG001
