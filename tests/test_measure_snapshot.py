@@ -20,6 +20,7 @@ from rmtbn.measure.example_gradients import example_gradients
 from rmtbn.measure.gradient_tails import gradient_tails
 from rmtbn.measure.gradients import log_gradient_norms
 from rmtbn.measure.sgd_noise import sgd_noise
+from rmtbn.measure.shattering import input_gradients
 from rmtbn.measure.smoothness import smoothness
 from rmtbn.measure.snapshot import left_as_found, probe
 from rmtbn.measure.step_size import largest_step, relative_losses
@@ -45,6 +46,7 @@ PROBES = {
     "gradient_tails": lambda net: gradient_tails(net, X, Y),
     "example_gradients": lambda net: example_gradients(net, X, Y),
     "sgd_noise": lambda net: sgd_noise(net, X, Y, batch_size=3, draws=2, generator=rng.torch_generator(1)),
+    "input_gradients": lambda net: input_gradients(net, X),
     "smoothness": lambda net: smoothness(net, X, Y, steps=[0.1, 1e300]),
     "batch_norm_gradients": lambda net: batch_norm_gradients(net, X, Y),
     "radial_gradients": lambda net: radial_gradients(net, X, Y, layers=["0"]),
