@@ -35,7 +35,7 @@ SCHEME = "glorot_normal"  # with He's, logits without normalisation reach 1e8
 SIZES: Mapping[str, Mapping[str, int]] = MappingProxyType(
     {
         "quick": MappingProxyType({"depth": 20, "examples": 32, "networks": 3}),
-        "default": MappingProxyType({"depth": 110, "examples": 128, "networks": 3}),
+        "default": MappingProxyType({"depth": 110, "examples": 128, "networks": 4}),
         "paper": MappingProxyType({"depth": 110, "examples": 128, "networks": 10}),
     }
 )

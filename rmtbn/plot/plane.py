@@ -8,7 +8,15 @@ from matplotlib.axes import Axes
 from rmtbn import _checks
 
 
-def plane(values: pd.DataFrame, *, label: str, limits: tuple[float, float], diverging: bool = False, ax: Axes) -> Axes:
+def plane(
+    values: pd.DataFrame,
+    *,
+    label: str,
+    limits: tuple[float, float],
+    diverging: bool = False,
+    colorbar: bool = True,
+    ax: Axes,
+) -> Axes:
     """Draw a quantity on a grid; every number of a row or column has its own stripe, however they are spaced.
 
     Parameters
@@ -22,6 +30,8 @@ def plane(values: pd.DataFrame, *, label: str, limits: tuple[float, float], dive
         Values of the first and the last colour.
     diverging
         Whether the colours part at the middle of the limits (the style's map) rather than run from dark to light.
+    colorbar
+        Whether to add a colour bar, which one of several planes of the same limits needs.
     ax
         Where to draw; x and y stay in their own units.
 
@@ -40,7 +50,7 @@ def plane(values: pd.DataFrame, *, label: str, limits: tuple[float, float], dive
     cmap = rcParams["image.cmap"] if diverging else "viridis"
     mesh = ax.pcolormesh(_edges(x), _edges(y), shown, vmin=low, vmax=high, cmap=cmap, rasterized=True)
     figure = ax.get_figure()
-    if figure is not None:
+    if colorbar and figure is not None:
         figure.colorbar(mesh, ax=ax, label=label)
     ax.grid(visible=False)
     return ax
