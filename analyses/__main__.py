@@ -25,7 +25,9 @@ COMMANDS: Mapping[str, str] = MappingProxyType(
         "lyapunov": "Measure how fast singular values grow or fall with depth.",
         "bn-explosion": "Measure how fast gradients explode, with batch normalisation and without.",
         "product": "Measure matrices and their products, drawn or from a weight file.",
+        "class-bias": "Measure whether a network favours one class for every image (fig. 6).",
         "conv-gradients": "Measure whether the terms of kernel gradients cancel (Table 1).",
+        "sweep": "Run studies of many cells, go on with them, look at them, join their files.",
         "report": "Write the list of all reports.",
         "info": "Show versions, devices and precision settings.",
     }
