@@ -204,13 +204,29 @@ def test_what_leaves_the_floating_range_is_zero(sigma_b):
             "sigma_w": 0.6927418751545027,
             "q0": 0.577606987421598,
         },
+        {"activation": "tanh", "depth": 8629, "weights": "orthogonal", "q0": 0.5769041164441491},
+        {
+            "activation": "silu",
+            "depth": 91,
+            "weights": "orthogonal",
+            "sigma_w": 0.3,
+            "q0": 0.3,
+            "widths": [3] + [2] * 90 + [4],
+        },
+        {"activation": "gelu", "depth": 1, "weights": "orthogonal", "sigma_b": 1.6201276210181348},
     ],
 )
 def test_networks_on_which_a_law_once_failed(network):
-    """A slope of ln d that is 0 at a sample point, and weights below the floating range: E λ = ∏ χ_l."""
+    """E λ = ∏ χ_l, and what is asked of every law.
+
+    In order: a slope of ln d that is 0 at a sample point; weights below the floating range; a factor of small mass at
+    ζ, where Newton's steps cross its cut; powers that add up to 0 but for rounding, and no mass next to the edge; a
+    third of the mass within the rounding of ln λ.
+    """
     law = jacobian_law(**network)
     chi = law.sigma_w**2 * mean_field.dphi_second_moment(law.q, activation(network["activation"]))
-    assert law.curve.log_mean == pytest.approx(np.log(chi).sum(), rel=1e-11)
+    assert law.curve.log_mean == pytest.approx(np.log(chi).sum(), rel=1e-11, abs=1e-11)
+    check(law)
 
 
 def check(law):
@@ -219,9 +235,10 @@ def check(law):
     x = law.log_ppf(p)
     atoms = [at for at, _ in law.log_atoms]
     free = np.array([np.isfinite(y) and not np.any(np.abs(np.subtract(atoms, y)) < 1e-9) for y in x])
-    density = np.exp(law.log_pdf_log(x[free]))
-    assert np.all(np.abs(law.cdf_log(x[free]) - p[free]) <= 1e-9 + 1e-14 * (1 + np.abs(x[free])) * density)
-    assert not np.isnan(density).any()
+    rounding = 1e-14 * (1 + np.abs(x[free]))  # of ln λ; several per cent of the mass may lie within it
+    assert np.all(law.cdf_log(x[free] - rounding) <= p[free] + 1e-9)
+    assert np.all(law.cdf_log(x[free] + rounding) >= p[free] - 1e-9)
+    assert not np.isnan(law.log_pdf_log(x[free])).any()
     assert np.all(np.diff(x[np.isfinite(x)]) >= 0)
     mass = sum(mass for _, mass in law.atoms) + sum(part.mean(np.ones_like) for part in law.bulk)
     assert mass == pytest.approx(1.0, abs=1e-9)

@@ -12,6 +12,11 @@ from rmtbn.activations import Activation, activation
 from rmtbn.theory.slope_law import slope_factor
 
 
+def _sech2(h):
+    decay = np.exp(-2 * np.abs(h))
+    return 4 * decay / (1 + decay) ** 2
+
+
 def expectation(function, q):
     root = math.sqrt(q)
     pieces = [(-12, -3), (-3, -1), (-1, 0), (0, 1), (1, 3), (3, 12)]
@@ -103,6 +108,49 @@ def test_a_slope_of_the_users_own_has_its_levels():
     x = np.array([-8.0, -2.0, -0.5, 0.1, 0.3])
     for by_levels, by_poles in zip(law.at(x), dataclasses.replace(law, levels=None).at(x), strict=True):
         np.testing.assert_allclose(by_levels, by_poles, rtol=1e-9)
+
+
+@pytest.mark.parametrize(("q", "slope"), [(5.0, lambda h: np.exp(-h * h)), (300.0, _sech2)])
+def test_a_slope_that_underflows_far_out_is_cut_off_there(q, slope):
+    """φ′ given by itself, 0 in floating point from h = 12 or 20 standard deviations on: moments as of the logarithm."""
+    own = Activation(name="own", formula="x", phi=lambda h: h, dphi=slope)
+    known = activation("erf" if q == 5.0 else "tanh")
+    law, exact = slope_factor(own, q), slope_factor(known, q)
+    assert law.rank == 1.0
+    for k in (1, 2, 3):
+        scale = 2 * k * math.log(math.pi**0.5 / 2) if known.name == "erf" else 0.0
+        expected = exact.law.log_moment(k) + k * exact.log_mean + scale
+        assert law.law.log_moment(k) + k * law.log_mean == pytest.approx(expected, rel=1e-12)
+
+
+def test_a_slope_that_underflows_where_there_is_mass_is_refused():
+    own = Activation(name="own", formula="x", phi=lambda h: h, dphi=lambda h: np.exp(-h * h))
+    with pytest.raises(InvalidArgumentError, match=r"q.*so small that φ′.*300\.0"):
+        slope_factor(own, 300.0)
+
+
+@pytest.mark.parametrize("q", [0.3, 5.0, 300.0])
+def test_an_interval_on_which_a_slope_vanishes_is_mass_at_zero(q):
+    """Hard swish, φ′ = 0 for h < -3, (2h + 3)/6, 1 for h > 3: rank P(h > -3), an atom P(h > 3) at 1, E d by parts."""
+    swish = Activation(
+        name="hard_swish",
+        formula="x*Min(Max(x + 3, 0), 6)/6",
+        phi=lambda h: h * np.clip(h + 3, 0, 6) / 6,
+        dphi=lambda h: np.where(h < -3, 0.0, np.where(h > 3, 1.0, (2 * h + 3) / 6)),
+        kinks=(-3.0, 3.0),
+    )
+    factor, edge = slope_factor(swish, q), 3 / math.sqrt(q)
+    tail, inner = special.ndtr(-edge), special.erf(edge / math.sqrt(2))
+    assert factor.rank == pytest.approx(1 - tail, abs=1e-14)
+    assert factor.atoms == ((0.0, pytest.approx(tail, rel=1e-12)),)
+    second = q * (inner - 2 * edge * math.exp(-(edge**2) / 2) / math.sqrt(2 * math.pi))
+    assert math.exp(factor.log_mean) == pytest.approx(second / 9 + inner / 4 + tail, rel=1e-12)
+
+
+def test_a_slope_that_vanishes_almost_surely_is_refused():
+    flat = Activation(name="flat", formula="0*x", phi=np.zeros_like, dphi=np.zeros_like)
+    with pytest.raises(InvalidArgumentError, match=r"activation.*almost surely.*φ′ = 0"):
+        slope_factor(flat, 1.0)
 
 
 @pytest.mark.parametrize(("name", "turn"), [("gelu", 2**0.5), ("silu", 2.3993572805154684)])

@@ -29,6 +29,8 @@ TAILS = (37.0, 12.0)
 LONG, LONGEST = 4_000.0, 400_000.0  # range of ln d: what is too far, and what is refused
 NEGLIGIBLE = 1e-22  # share of the mass at about the same ln d below which a panel is dropped
 NARROW = 1e-12  # spread of ln d over twelve standard deviations below which d counts as constant
+SAMPLE = 4001  # points of an interval on which zeros of φ′ are looked for
+LEAST_SLOPE = 1e-290  # of a φ of the user's own; smaller ones have few digits, or none
 FAR = 1e9  # h that stands for infinity where the infimum of d is looked for
 
 
@@ -46,7 +48,8 @@ def slope_factor(activation: Activation, q: float) -> Factor:
     Raises
     ------
     InvalidArgumentError
-        If φ′ vanishes almost surely, or q is so large that φ′ spans more than 170,000 decades (erf: q > 1,388).
+        If φ′ vanishes almost surely, or q is so large that φ′ spans more than 170,000 decades (erf: q > 1,388), or
+        that a φ′ of the user's own underflows where h has mass.
     """
     q = max(_checks.real("q", q, at_least=0.0), SMALLEST_Q)
     if activation.slopes is not None:
@@ -60,7 +63,7 @@ def _smooth(slope: Slope, kinks: tuple[float, ...]) -> Factor:
     reach = _reach(slope)
     cuts = [-reach, *(kink for kink in kinks if abs(kink) < reach), reach]
     even = not kinks and _is_even(slope, reach)
-    intervals = [(0.0, reach)] if even else list(pairwise(cuts))
+    intervals = _lit(slope, [(0.0, reach)] if even else list(pairwise(cuts)))
     found = [panels(slope, low, high) for low, high in intervals]
     flat = [_is_constant(log_d, density) for log_d, density in found]
     masses = [_mass(low, high, slope.q) * (2 if even else 1) for low, high in intervals]
@@ -81,11 +84,32 @@ def _smooth(slope: Slope, kinks: tuple[float, ...]) -> Factor:
     return factors.of_law(law)
 
 
+def _lit(slope: Slope, intervals: list[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Leave out intervals where φ′ = 0, and ends, of negligible mass, where it is below the floating range."""
+    found = []
+    for low, high in intervals:
+        h = low + (high - low) * (np.arange(SAMPLE) + 0.5) / SAMPLE
+        lit = np.flatnonzero(np.abs(slope.split(h)[0]) >= LEAST_SLOPE)
+        if lit.size == 0:
+            continue
+        first, last = (low if lit[0] == 0 else float(h[lit[0]])), (high if lit[-1] == SAMPLE - 1 else float(h[lit[-1]]))
+        lost = _mass(low, first, slope.q) + _mass(last, high, slope.q)
+        if lost > NEGLIGIBLE or np.diff(lit).max(initial=1) > 2:  # an isolated zero is no loss
+            raise _checks.fail(
+                "q", f"so small that φ′, where it is not 0 between kinks, is above {LEAST_SLOPE}", slope.q
+            )
+        found.append((first, last))
+    if not found:
+        raise _checks.fail("activation", "one with a slope that is not 0 almost surely", "φ′ = 0")
+    return found
+
+
 def _reach(slope: Slope) -> float:
     for tail in TAILS:
         reach = tail * math.sqrt(slope.q)
         log_d = slope.log_d(reach * np.linspace(-1, 1, 101))
-        if np.ptp(log_d[np.isfinite(log_d)]) < (LONG if tail == TAILS[0] else LONGEST):
+        seen = log_d[np.isfinite(log_d)]
+        if seen.size == 0 or np.ptp(seen) < (LONG if tail == TAILS[0] else LONGEST):
             return reach
     raise _checks.fail("q", f"so small that ln φ′² ranges over less than {LONGEST:g}", slope.q)
 
@@ -118,7 +142,9 @@ def _infimum(slope: Slope, log_d: Array) -> float:
 
 
 def _mass(low: float, high: float, q: float) -> float:
-    return float(special.erf(high / math.sqrt(2 * q)) - special.erf(low / math.sqrt(2 * q))) / 2
+    """P(low < h < high), by the tails on one side of 0."""
+    a, b = (low, high) if low < 0 else (-high, -low)
+    return float(special.ndtr(b / math.sqrt(q)) - special.ndtr(a / math.sqrt(q)))
 
 
 def _masses(kinks: tuple[float, ...], q: float) -> Array:

@@ -24,6 +24,7 @@ ROUNDS = 24  # halvings of a cell at most
 GOOD = 1e-4  # miss of the guess half-way, relative to the change over the cell: two steps then reach rounding
 MOST_MISS = 0.05  # of the cell's change: a solution farther from the guess is not taken
 UNSEEN = 1e-22  # mass that is left out
+LEAST = 1e-6  # change of u over a cell, relative: where it is less (no density) its misses are those of rounding
 FEW = 1e-9  # part of the interval: cells are not halved below
 
 
@@ -79,7 +80,7 @@ class Nodes:
         first, second, rise = s * (1 - s) ** 2 * length, s * s * (s - 1) * length, s * s * (3 - 2 * s)
         change = self.values[:, low + 1] - self.values[:, low]
         found = self.values[:, low] + rise * change + first * self.rates[:, low] + second * self.rates[:, low + 1]
-        return found[0], found[1:], np.abs(change[0])
+        return found[0], found[1:], np.maximum(np.abs(change[0]), LEAST * (1 + np.abs(found[0])))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -28,6 +28,8 @@ from rmtbn.theory.free.terms import Place, Term, log_one_minus
 Array = NDArray[np.float64]
 Complex = NDArray[np.complex128]
 
+ROUNDING = 1e-14  # of a sum of powers, relative
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PointFactor:
@@ -101,7 +103,9 @@ class SpectralCurve:
         object.__setattr__(self, "counts", counts)
         object.__setattr__(self, "gammas", 1.0 - self.rank / self.poles[inner])
         object.__setattr__(self, "exponents", self.powers[inner])
-        object.__setattr__(self, "fall", float(np.sum(self.powers) - 1.0 + counts.sum()))
+        fall = float(np.sum(self.powers) - 1.0 + counts.sum())
+        rounding = ROUNDING * (1.0 + np.abs(self.powers).sum() + counts.sum())
+        object.__setattr__(self, "fall", fall if abs(fall) > rounding else 0.0)
         object.__setattr__(self, "origin", float(self.log_mean - np.log(self.rank) + constant))
 
     @property
