@@ -135,7 +135,10 @@ def test_gain_of_he_follows_the_slope_below_zero():
     assert float(module[0].weight.detach().square().sum() / 200) == pytest.approx(2 / 1.25, rel=4 * math.sqrt(2) / 200)
 
 
-@pytest.mark.parametrize("scheme", ["he_normal", "he_uniform", "glorot_normal", "lecun_normal", "gaussian"])
+CONVOLVED = ["he_normal", "he_uniform", "glorot_normal", "glorot_uniform", "lecun_normal", "orthogonal", "gaussian"]
+
+
+@pytest.mark.parametrize("scheme", CONVOLVED)
 def test_convolutions_count_their_receptive_field(scheme):
     """fan_in = in_channels/groups · kernel area; fan_out alike with the output channels."""
     module = nn.Conv2d(24, 36, 3, groups=2, dtype=torch.float64)

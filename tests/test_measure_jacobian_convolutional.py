@@ -119,6 +119,20 @@ def test_values_that_are_never_assembled_are_those_of_dense_autograd(name, norm)
     np.testing.assert_allclose(np.exp(logs[above]), exact[above], rtol=1e-6)
 
 
+@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("name", ["plain", "resnet, post"])
+def test_densities_that_are_never_assembled_are_those_of_dense_autograd(name, norm):
+    """Share of values above a point by block quadrature, within four of its stated errors; twice the values are not."""
+    net, x = drawn(NETWORKS[name](norm)), inputs(2, 2, 6, 6)
+    found = jacobian.spectrum(net, x, method="slq", floor=1e-3)
+    exact = oracle(net, x, batch_stats="batch")
+    points = np.exp(found.log_floor[0]) * np.array([1.1, 2.0, 4.0, 8.0])
+    values = np.exp(found.log_singular_values)
+    share = np.array([[np.mean(some > point) for point in points] for some in (values, exact)])
+    assert np.abs(share[0] - share[1]).max() <= 4 * found.cdf_error + 1 / len(exact)
+    assert np.abs(share[0] - [np.mean(2 * exact > point) for point in points]).max() > 4 * found.cdf_error
+
+
 @pytest.mark.parametrize("name", ["plain", "resnet, post"])
 def test_moments_of_operators_are_those_of_the_matrix(name):
     """⟨J v, w⟩ = ⟨v, Jᵀ w⟩ and ‖J e‖² summed over a basis is Σ σ²."""
