@@ -1,9 +1,7 @@
 """What every command has in common: its options, its data, its store, and errors that the user can mend."""
 
 import functools
-import json
-import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -22,7 +20,10 @@ from rmtbn.sweep.grid import Cell, Study
 from rmtbn.sweep.run import Records
 from rmtbn.sweep.store import FolderStore, MemoryStore, Store
 
+from ._output import echo_json, example
 from ._sweeping import Sweeping, sweeping
+
+__all__ = ["Common", "common", "echo_json", "enough", "example", "load"]
 
 DTYPES = ("float32", "float64")
 NORM = click.Choice(["none", "batch"])  # those of which theory tells what these commands lay beside networks
@@ -110,11 +111,6 @@ def common(command: Callable[..., None], *, dtype: str = "float64") -> Callable[
     return functools.reduce(lambda wrapped, decorate: decorate(wrapped), reversed(decorators), sweeping(collected))
 
 
-def example(arguments: str) -> str:
-    """Return the line under the help of a command that shows a call, unwrapped."""
-    return f"\b\nExample:\n  rmtbn {arguments}"
-
-
 def load(source: str) -> Labelled:
     """Return the data that `--data` names: digits, gaussian, a .npy file or a folder of CIFAR-10's binary files."""
     if source == "digits":
@@ -129,18 +125,3 @@ def enough(data: Labelled, examples: int) -> None:
     """Refuse data of fewer examples than a batch needs."""
     if len(data.targets) < examples:
         raise _checks.fail("data", f"of at least {examples} examples", data.name)
-
-
-def echo_json(content: Mapping[str, Any]) -> None:
-    """Print strict JSON on stdout; what JSON has no number for (±∞, such as the logarithm of a zero, NaN) is null."""
-    click.echo(json.dumps(_strict(content), allow_nan=False))
-
-
-def _strict(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {str(key): _strict(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_strict(item) for item in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value

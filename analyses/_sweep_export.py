@@ -44,13 +44,12 @@ def _frame(store: Store, name: str) -> pd.DataFrame:
 
 def _write(frame: pd.DataFrame, path: Path) -> Path:
     if path.suffix == ".csv":
-        lists = [name for name in frame if frame[name].map(lambda value: isinstance(value, np.ndarray)).any()]
-        frame.assign(**{name: frame[name].map(_text) for name in lists}).to_csv(path, index=False)
+        frame.map(_text).to_csv(path, index=False)
     else:
         frame.to_parquet(path, index=False)
     return path
 
 
-def _text(value: object) -> str:
-    """Write a list of numbers so that every digit stays."""
-    return " ".join(map(repr, value.tolist())) if isinstance(value, np.ndarray) else ""
+def _text(value: object) -> object:
+    """Write a list of numbers so that every digit stays, and anything else as it is."""
+    return " ".join(map(repr, value.tolist())) if isinstance(value, np.ndarray) else value

@@ -18,7 +18,7 @@ from rmtbn.sweep.source import Asked, from_python, from_toml
 from rmtbn.sweep.status import status
 from rmtbn.sweep.store import Store, open_store
 
-from ._options import echo_json, example
+from ._output import echo_json, example
 from ._sweep_export import export
 from ._sweeping import Sweeping, said, sweeping
 

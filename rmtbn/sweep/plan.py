@@ -1,6 +1,6 @@
 """What a store was asked to hold: kept beside the cells, so that it can be said what is missing, and gone on with.
 
-One Parquet file per version of a study: a row per cell, with its key, its parameters as JSON, and its seed.
+One Parquet file per version of a study: a row per cell: its key, its parameters as JSON in their order, its seed.
 """
 
 import importlib
@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 
 from rmtbn import _checks
 from rmtbn.sweep.compaction import prefix
-from rmtbn.sweep.grid import Cell, Study, canonical, key
+from rmtbn.sweep.grid import Cell, Study, key
 from rmtbn.sweep.parquet import UnreadableRecordError, readable
 from rmtbn.sweep.source import module_of
 from rmtbn.sweep.store import Store
@@ -67,7 +67,7 @@ class Plan:
 def remember(store: Store, study: Study, cells: Iterable[Cell]) -> None:
     """Keep what is asked for in the store."""
     asked = {key(study.name, study.version, cell): cell for cell in cells}
-    texts = [canonical(cell.parameters) for cell in asked.values()]
+    texts = [json.dumps(list(cell.parameters.items()), allow_nan=False) for cell in asked.values()]
     about = {"study": study.name, "version": str(study.version), "place": place(study)}
     rows = pa.table({"key": list(asked), "parameters": texts, "seed": [cell.seed for cell in asked.values()]})
     sink = pa.BufferOutputStream()
@@ -105,5 +105,7 @@ def _read(content: bytes) -> Plan:
     with readable():
         rows = pq.read_table(pa.BufferReader(content))
         about = {name.decode(): value.decode() for name, value in (rows.schema.metadata or {}).items()}
-        cells = tuple(Cell(parameters=json.loads(row["parameters"]), seed=row["seed"]) for row in rows.to_pylist())
+        cells = tuple(
+            Cell(parameters=dict(json.loads(row["parameters"])), seed=row["seed"]) for row in rows.to_pylist()
+        )
         return Plan(study=about["study"], version=int(about["version"]), place=about["place"], cells=cells)

@@ -106,7 +106,9 @@ def _check_names(study: Study, asked: Mapping[str, Any]) -> None:
     takes = {name: p for name, p in inspect.signature(study.compute).parameters.items() if name != "seed"}
     missing = [name for name, p in takes.items() if p.default is p.empty and name not in asked]
     if missing:
-        raise _checks.fail("grid", f"with a value of every parameter of {study.name}", f"none of {', '.join(missing)}")
+        raise _checks.fail(
+            "grid", f"with a value of every parameter of {study.name}", f"a grid without {', '.join(missing)}"
+        )
     for name in asked:
         _checks.one_of("grid", name, takes)
 

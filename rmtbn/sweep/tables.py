@@ -9,11 +9,10 @@ from rmtbn.sweep.store import Store
 
 
 def table(store: Store, name: str, *, study: str | None = None) -> pd.DataFrame:
-    """Return the rows that all stored cells wrote to one table, with study (unless the cells have a column of
-    that name), parameters and seed as further columns.
+    """Return the rows that all stored cells wrote to one table, with study, parameters and seed beside them.
 
-    Numbers that are integers in one cell and floats in another become floats; texts are plain texts. A column that a
-    cell does not have is missing there.
+    The study is left out where the cells have a column of that name. Numbers that are integers in one cell and floats
+    in another become floats; texts are plain texts. A column that a cell does not have is missing there.
 
     Parameters
     ----------
