@@ -62,7 +62,7 @@ class SumRatio:
 
     @property
     def entry_ratios(self) -> Array:
-        """Σ|d|/|Σd| entry by entry, of the shape of `absolute` (Appendix J)."""
+        """Σ|d|/|Σd| entry by entry, of the shape of `absolute` (Appendix J); inf or NaN where |Σd| is 0."""
         return _divided(self.absolute, np.abs(self.signed))
 
     @property

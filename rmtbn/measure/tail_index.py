@@ -120,4 +120,4 @@ def _index(logs: Float[np.ndarray, " values"], k: int) -> TailIndex:
     with np.errstate(invalid="ignore"):
         law = np.exp(-alpha * excess) if total > 0 else np.ones(k)
     ks = np.maximum(np.abs(above - law), np.abs(above - 1 / k - law)).max()
-    return TailIndex(alpha=alpha, se=alpha / np.sqrt(k), threshold=float(np.exp(logs[k])), count=k, ks=float(ks))
+    return TailIndex(alpha=alpha, se=float(alpha / np.sqrt(k)), threshold=float(np.exp(logs[k])), count=k, ks=float(ks))
