@@ -265,13 +265,13 @@ def test_float32_agrees_with_float64_within_its_stated_error():
 
 
 def test_the_amplification_grows_with_the_condition_number():
-    """0 for an orthogonal factor, ln κ + constant for one of condition number κ, inf for a singular one."""
+    """½ ln(N/2) for an orthogonal factor, ln κ + constant for one of condition number κ, inf for a singular one."""
     left, right = orthogonal(20, 2, seed=1)
 
     def log_amplification(diagonal: Tensor) -> float:
         return float(multiplied([left @ torch.diag(diagonal.double()) @ right]).log_amplification)
 
-    assert log_amplification(torch.ones(20)) == pytest.approx(0.0, abs=0.3)
+    assert log_amplification(torch.ones(20)) == pytest.approx(0.5 * math.log(10), abs=0.3)
     mild, strong = (log_amplification(torch.logspace(0, -digits, 20)) for digits in (4, 8))
     assert strong - mild == pytest.approx(math.log(1e4), abs=2.0)
     assert math.isinf(log_amplification(torch.arange(20.0)))

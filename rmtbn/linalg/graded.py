@@ -44,7 +44,7 @@ def log_singular_values(log_d: Array, t: Array, *, accuracy: float = 1e-13) -> t
     -------
     values, condition
         Log singular values, descending, shape (r,), and the condition number that multiplies their rounding errors:
-        that of T (1-norm, of its triangular factor), or that of diag(exp(log_d)) T where it is small itself.
+        that of T (Frobenius norm), or that of diag(exp(log_d)) T where it is small itself.
 
     Raises
     ------
@@ -67,11 +67,11 @@ def _blas() -> ThreadpoolController:
 def _values(log_d: Array, t: Array, *, margin: float) -> tuple[Array, float]:
     """Do what `log_singular_values` says, windows reaching `margin` nats beyond the values read from them."""
     scales, factor = _lower(log_d, t)
-    condition = condition_number(factor)
-    spread = float(scales[0] - scales[-1] + np.log(condition))
+    spread = float(scales[0] - scales[-1] + np.log(condition_number(factor)))
     if spread < _MILD:
         plain = np.linalg.svd(factor * np.exp(scales - scales[0]), compute_uv=False)
         return np.log(plain) + scales[0], float(np.exp(spread))
+    condition = _frobenius_condition(factor)
     at_once = graded_bidiagonal.log_singular_values(scales, factor)
     if at_once is not None:
         return at_once, condition
@@ -94,6 +94,12 @@ def _lower(log_d: Array, t: Array) -> tuple[Array, Array]:
 def condition_number(factor: Array) -> float:
     """Condition number of a triangular matrix, in the 1-norm: within r of that in the 2-norm."""
     return 1.0 / max(float(lapack.dtrcon(factor)[0]), _EPS)
+
+
+def _frobenius_condition(factor: Array) -> float:
+    """Return that in the Frobenius norm: the one in the 2-norm or up to r times more."""
+    inverse, info = lapack.dtrtri(factor)
+    return 1.0 / _EPS if info else float(np.linalg.norm(factor) * np.linalg.norm(inverse))
 
 
 def _swept(scales: Array, factor: Array) -> tuple[Array, Array]:

@@ -13,12 +13,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from rmtbn import _checks
-from rmtbn.linalg import graded, triangular
-from rmtbn.linalg.sorted_qr import SortedQR, norms, sorted_qr, take
+from rmtbn.linalg import graded, graded_ratios, triangular
+from rmtbn.linalg.batched import norms, take
+from rmtbn.linalg.sorted_qr import SortedQR, sorted_qr
 
-# Covers the errors measured against exact products of Gaussian, saturated, orthogonal, sparse and heavy-tailed factors
-# (docs/derivations/graded_products.md, section 5).
-_SAFETY = 192.0
+# An estimate: 40 times the error measured in the median; 1 chain in 120 is worse (graded_products.md, section 5).
+_SAFETY = 4.0
 # Errors of pushes add up as (Σ error^p)^(1/p): less than one by one, more than squares would, as a single push can
 # weigh far more than the others (section 5).
 _POWER = 4.0 / 3.0
@@ -46,9 +46,9 @@ class Product:
     error
         Relative error of the singular values that the factors pushed so far have caused, shape (...), estimated.
     log_amplification
-        How much the factor pushed last amplifies rounding, shape (...): the log of its condition number on the space it
-        met, in the mean over directions, 0 for an orthogonal factor; infinite if rounding alone says it is singular,
-        NaN if it was pushed without looking and should have been looked at.
+        How much the factor pushed last amplifies rounding, shape (...): about the log of its condition number on the
+        space it met, ½ ln(r/2) for an orthogonal factor; infinite if rounding alone says it is singular, NaN if it was
+        pushed without looking and should have been looked at.
     pushes
         Number of re-factorisations so far.
     exact
@@ -115,6 +115,7 @@ def push(
     outside_scale: Float[Tensor, "*batch m"] | None = None,
     look: bool = True,
     exact: bool = True,
+    limit: float = math.inf,
 ) -> Product:
     """Multiply by a matrix A from the left, given Y = A U.
 
@@ -139,11 +140,14 @@ def push(
         `log_amplification` is NaN where it should have looked, or where `y` is not finite.
     exact
         Whether the new U must be orthonormal to rounding.
+    limit
+        Of the log amplification, if the host looks.
 
     Returns
     -------
     Product
-        A J, of rank at most min(m, r).
+        A J, of rank at most min(m, r). Where A would amplify rounding beyond the limit in some batch entry, J as it
+        was, with the `log_amplification` of A.
 
     Raises
     ------
@@ -160,8 +164,10 @@ def push(
     outside = torch.zeros_like(y[..., 0]) if outside_scale is None else outside_scale * scale[..., None]
     row_scale = None if row_scale is None else row_scale * scale[..., None]
     inherited = (product.column_error, outside)
-    factors = sorted_qr(y, product.log_d, row_scale=row_scale, inherited=inherited, look=look, exact=exact)
-    pushed = _absorb(product, factors, log_scale, look=look)
+    factors = sorted_qr(y, product.log_d, row_scale=row_scale, inherited=inherited, look=look, exact=exact, limit=limit)
+    if factors.q is None:
+        return replace(product, log_amplification=_log_amplification(factors))
+    pushed = _absorb(product, factors, factors.q, log_scale, look=look)
     if look:
         return _compress(pushed)
     return replace(pushed, log_amplification=torch.where(scale.isfinite(), pushed.log_amplification, torch.nan))
@@ -189,24 +195,31 @@ def power_of_two(y: Float[Tensor, "*batch m r"]) -> tuple[Float[Tensor, "*batch"
     return mantissa / largest, -exponent.double() * math.log(2.0)
 
 
-def _absorb(product: Product, factors: SortedQR, log_scale: Float[Tensor, "*batch"], *, look: bool) -> Product:
+def _log_amplification(factors: SortedQR) -> Float[Tensor, "*batch"]:
+    """Take the log; infinite where a pivot was cut, NaN where columns should have been put last."""
+    found = torch.where(factors.cut, torch.inf, factors.amplification.log())
+    return torch.where(factors.unresolved, torch.nan, found)
+
+
+def _absorb(
+    product: Product, factors: SortedQR, q: Tensor, log_scale: Float[Tensor, "*batch"], *, look: bool
+) -> Product:
     """Return exp(log_scale) Q R P' D T as a product."""
     r, live = factors.r, factors.live
     old = product.log_d.gather(-1, factors.columns) + log_scale[..., None]
     pivots = r.diagonal(dim1=-2, dim2=-1).abs().double().log()
     log_d = torch.where(live, old[..., : live.shape[-1]] + pivots, -torch.inf)
-    t, in_panels = _multiplied(_ratios(r, old, log_d, look=look), product, factors, look=look)
+    t, in_panels = _multiplied(graded_ratios.ratios(r, old, log_d, look=look), product, factors, look=look)
     lengths = torch.where(live, norms(t, dim=-1, look=look), 1.0)
     inherited = product.column_error.gather(-1, factors.columns)
-    added = _SAFETY * torch.finfo(r.dtype).eps * factors.amplification
-    log_amplification = torch.where(factors.cut, torch.inf, factors.amplification.log())
+    added = _SAFETY * torch.finfo(r.dtype).eps * live.sum(dim=-1).sqrt() * factors.amplification
     return Product(
-        u=factors.q,
+        u=q,
         log_d=log_d + lengths.double().log(),
         t=t / lengths[..., None],
         column_error=torch.maximum(factors.loss, inherited[..., : live.shape[-1]]),
         error=(product.error**_POWER + added**_POWER) ** (1.0 / _POWER),
-        log_amplification=torch.where(factors.unresolved, torch.nan, log_amplification),
+        log_amplification=_log_amplification(factors),
         pushes=product.pushes + 1,
         exact=factors.exact,
         triangular=in_panels,
@@ -216,26 +229,12 @@ def _absorb(product: Product, factors: SortedQR, log_scale: Float[Tensor, "*batc
 def _multiplied(ratios: Tensor, product: Product, factors: SortedQR, *, look: bool) -> tuple[Tensor, bool]:
     """Multiply the ratios, upper triangular, by T with its rows in order; and tell whether the panels stay."""
     square = ratios.shape[-1] == ratios.shape[-2] == product.t.shape[-1]
-    in_panels = (
-        product.triangular and square and look and (factors.in_order or triangular.keeps_panels(factors.columns))
-    )
+    stays = factors.in_order or (look and triangular.keeps_panels(factors.columns))
+    in_panels = product.triangular and square and look and stays
     t = product.t if factors.in_order else take(product.t, factors.columns, dim=-2)
     if not square or not look:
         return ratios @ t, False
     return triangular.multiply(ratios, t, triangular=in_panels), in_panels
-
-
-def _ratios(r: Tensor, old: Float[Tensor, "*batch n"], new: Float[Tensor, "*batch k"], *, look: bool) -> Tensor:
-    """D'^-1 R D, zero where a scale is; large ratios occur below the diagonal only, where R is zero."""
-    reach = 0.5 * math.log(torch.finfo(r.dtype).max)
-    middle = old.amax(dim=-1, keepdim=True)
-    columns, rows = old - middle, middle - new
-    if look and bool((columns > -reach).all() & (rows < reach).all()):  # one factor for each row and column
-        return r * columns.exp().to(r.dtype)[..., None, :] * rows.exp().to(r.dtype)[..., None]
-    # In two steps: a ratio beyond the floating range may meet an entry as far below it. The smallest stand for zero.
-    exponent = (old[..., None, :] - torch.where(new.isneginf(), torch.inf, new)[..., :, None]).to(r.dtype)
-    root = exponent.mul_(0.5).clamp_(-0.5 * reach, 1.04 * reach).exp_()
-    return r * root * root
 
 
 def _compress(product: Product) -> Product:
@@ -295,6 +294,7 @@ def log_singular_values(product: Product) -> LogSingularValues:
             found, condition[i] = graded.log_singular_values(log_d[i][live], t[i][live], accuracy=accuracy[i])
             values[i, : found.size] = torch.from_numpy(found)
     largest = product.log_d.nan_to_num(neginf=0.0).abs().amax(dim=-1).cpu()
-    rounding = torch.finfo(product.t.dtype).eps * condition.reshape(batch) + torch.finfo(torch.float64).eps * largest
-    error = product.error.cpu() + math.sqrt(max(product.pushes, 1)) * rounding  # of T and log_d, anew in each push
+    of_t = _SAFETY * torch.finfo(product.t.dtype).eps * condition.reshape(batch) / r  # T is rounded anew in each push
+    rounding = torch.finfo(torch.float64).eps * (condition.reshape(batch) + largest)
+    error = product.error.cpu() + math.sqrt(max(product.pushes, 1)) * of_t + rounding
     return LogSingularValues(values=values.reshape(*batch, -1), relative_error=error)

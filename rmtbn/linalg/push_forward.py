@@ -2,15 +2,15 @@
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from rmtbn.linalg.batched import norms
 from rmtbn.linalg.product import Product, orthonormalised, push, rescaled
-from rmtbn.linalg.sorted_qr import norms
 from rmtbn.linalg.stride import Seen, longest, noted
 
 # A map with its differential: (point, tangents) -> (image of the point, images of the tangents); tangents (..., m, r).
@@ -19,13 +19,37 @@ Step: TypeAlias = Sequence[TangentMap]
 
 # A block is taken back if its log amplification comes out above this, for a chain of 50 steps: what the pushes of a
 # chain cost stays near 5e-9 in float64 as stated, 0.05 in float32 (where single Gaussian layers cost as much).
-_LIMIT = {torch.float64: 10.8, torch.float32: 6.5}
+_LIMIT = {torch.float64: 11.4, torch.float32: 8.7}
 _AT, _LEAST = 50, 2.0
 # Errors of n pushes add up to n^(3/4) of one (graded_products.md, section 5), so the limit falls by as much.
 _FALL = 0.75
 _PROBES = 4
+# What the basis became after so many steps is kept: most blocks that are cut lose one or two steps.
+_KEPT = 3
 # Blocks between two looks of the host at a device that it must wait for: twice as many each time, up to
 _PATIENCE = 64
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Moved:
+    """The basis after some steps of a block, before it is re-factorised.
+
+    Parameters
+    ----------
+    steps
+        How many.
+    point
+        Image of the point.
+    columns
+        Images of the basis and of the columns that stand for rounding, over exp(log_scale).
+    log_scale
+        Shape (...).
+    """
+
+    steps: int
+    point: Tensor
+    columns: Float[Tensor, "*batch m all"]
+    log_scale: Float[Tensor, "*batch"]
 
 
 def push_forward(
@@ -34,7 +58,7 @@ def push_forward(
     """Multiply a product by the differentials of a chain of maps, taken along the orbit of a point.
 
     Steps are accumulated in blocks: A_k ... A_1 U is re-factorised when the condition number of the block, foretold
-    from the blocks before it, reaches its budget; a block that comes out worse is taken back and cut.
+    from the blocks before it, reaches its budget; a block that comes out worse is cut.
 
     Parameters
     ----------
@@ -62,18 +86,23 @@ def push_forward(
     attended = product.u.device.type == "cpu" if attended is None else attended
     limit = max(_LEAST, _LIMIT[product.u.dtype] - _FALL * math.log(max(1.0, len(steps) / _AT)))
     seen: Seen = {}
+    known: list[_Moved] = []
     done, stride, rounds, look = 0, 1, 1, attended
     while done < len(steps):
         blocks = _blocks(steps[done:], stride, 1 if look else rounds)
-        pushed, image, growth = _push_blocks(product, point, blocks, look=look)
         length = len(blocks[0])
+        if look:
+            pushed, known = _push_block(product, point, blocks[0], known=known, limit=limit)
+            image, growth = known[-1].point, float(pushed.log_amplification.max())
+        else:
+            pushed, image, growth = _push_blocks(product, point, blocks)
         if math.isnan(growth):  # something was met that needs looking at
             look, stride = True, 1
             continue
         accepted = length == 1 or growth <= limit
         if accepted:
             product, point, done = pushed, image, done + sum(len(block) for block in blocks)
-            look = attended
+            look, known = attended, []
         rounds = min(2 * rounds, _PATIENCE) if accepted else max(1, rounds // 2)
         seen = noted(seen, length, growth, limit=limit)
         stride = longest(seen, limit=limit, at_most=2 * length if accepted else length - 1)
@@ -86,37 +115,62 @@ def _blocks(steps: Sequence[Step], stride: int, count: int) -> list[Sequence[Ste
     return [steps[i * stride : (i + 1) * stride] for i in range(count)]
 
 
-def _push_blocks(
-    product: Product, point: Tensor, blocks: Sequence[Sequence[Step]], *, look: bool
-) -> tuple[Product, Tensor, float]:
+def _push_blocks(product: Product, point: Tensor, blocks: Sequence[Sequence[Step]]) -> tuple[Product, Tensor, float]:
     """Push block by block, and look at the largest log amplification at the end; NaN if it is unknown."""
     worst = torch.full_like(product.log_amplification, -torch.inf)
     for block in blocks:
-        product, point = _push_block(product, point, [move for step in block for move in step], look=look)
+        moved = _advanced(product, point, block, known=[], look=False)[-1]
+        product, point = _refactorised(product, moved, look=False), moved.point
         worst = torch.maximum(worst, product.log_amplification)
     return product, point, float(worst.max())
 
 
-def _push_block(product: Product, point: Tensor, maps: Step, *, look: bool) -> tuple[Product, Tensor]:
-    """Apply the maps to the basis and re-factorise once.
+def _push_block(
+    product: Product, point: Tensor, block: Sequence[Step], *, known: list[_Moved], limit: float
+) -> tuple[Product, list[_Moved]]:
+    """Apply the steps to the basis and re-factorise once, unless rounding is amplified too much in several steps.
+
+    The second result is the basis after the last steps, so that a block cut short need not be done again.
+    """
+    moved = _advanced(product, point, block, known=known, look=True)
+    return _refactorised(product, moved[-1], limit=limit if len(block) > 1 else math.inf), moved
+
+
+def _advanced(
+    product: Product, point: Tensor, block: Sequence[Step], *, known: list[_Moved], look: bool
+) -> list[_Moved]:
+    """Apply the steps of a block to the basis, and return it after the last few of them.
 
     A few more columns stand for rounding, in units of eps. Some start at random and each map adds its own to them, in
     proportion to the rows of its result: they tell noise from small values where a map cancels what it is given. Others
     start orthogonal to U: they tell what becomes of errors outside of the range of the product.
     """
-    draws = torch.Generator(product.u.device).manual_seed(0)
-    log_scale = torch.zeros_like(product.error)
+    draws, r = torch.Generator(product.u.device), product.u.shape[-1]
+    found = [moved for moved in known if moved.steps <= len(block)]
+    if not found:
+        draws.manual_seed(0)
+        columns = _beside(product.u, _rounding(product.u, draws, look=look), *_outside(product.u, draws))
+        found = [_Moved(steps=0, point=point, columns=columns, log_scale=torch.zeros_like(product.error))]
+    for step in block[found[-1].steps :]:
+        point, columns, log_scale = found[-1].point, found[-1].columns, found[-1].log_scale
+        draws.manual_seed(found[-1].steps + 1)
+        for move in step:
+            point, columns = move(point, columns)
+            columns, log, _ = rescaled(columns, look=look)  # or the next map may overflow
+            log_scale = log_scale + log
+            y, noise, outside = columns.tensor_split([r, r + _PROBES], dim=-1)
+            columns = _beside(y, noise + _rounding(y, draws, look=look), outside)
+        found.append(_Moved(steps=found[-1].steps + 1, point=point, columns=columns, log_scale=log_scale))
+        found = found[-_KEPT:] if look else found[-1:]
+    return found
+
+
+def _refactorised(product: Product, moved: _Moved, *, look: bool = True, limit: float = math.inf) -> Product:
+    """Take up what the steps have made of the basis."""
     r = product.u.shape[-1]
-    moved = _beside(product.u, _rounding(product.u, draws, look=look), *_outside(product.u, draws))
-    for move in maps:
-        point, moved = move(point, moved)
-        moved, log, _ = rescaled(moved, look=look)  # or the next map may overflow
-        log_scale = log_scale + log
-        y, noise, outside = moved.tensor_split([r, r + _PROBES], dim=-1)
-        moved = _beside(y, noise + _rounding(y, draws, look=look), outside)
-    y, noise, outside = moved.tensor_split([r, r + _PROBES], dim=-1)
-    scaled = replace(product, log_d=product.log_d + log_scale[..., None])
-    return push(scaled, y, row_scale=_rms(noise), outside_scale=_rms(outside), look=look, exact=False), point
+    y, noise, outside = moved.columns.tensor_split([r, r + _PROBES], dim=-1)
+    scaled = replace(product, log_d=product.log_d + moved.log_scale[..., None])
+    return push(scaled, y, row_scale=_rms(noise), outside_scale=_rms(outside), look=look, exact=False, limit=limit)
 
 
 def _beside(*columns: Float[Tensor, "*batch m _"]) -> Float[Tensor, "*batch m all"]:

@@ -4,22 +4,22 @@ The statements behind the numbers are in docs/derivations/graded_products.md, se
 """
 
 import math
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-# A pivot below this many of its own rounding errors is zero. Over low-rank products, projections, batch normalisation
-# and row-graded matrices of dimension 8 ... 1024, zero pivots came out below 10, others above 100 in float32 and
-# 1e11 in float64.
-_NULL = 16.0
-# Columns that are themselves known to few digits raise that to eps^0.6 of the rows at most (4e-10 in float64): a pivot
-# above is a value, however uncertain, and not a zero.
-_RESOLVED = 0.6
+from rmtbn.linalg import pivots
+from rmtbn.linalg.batched import norms, take
+
 # Rows that differ by less are as well factorised in any order, and so are columns out of order by less: it can cost as
 # much in the condition of T, which multiplies a single rounding error.
 _ALIKE = 32.0
+# Q = Y R^-1 is orthonormal up to eps times the condition number of Y, for which the ratio of the pivots stands: at
+# eps^(2/3) the columns are still as good as orthonormal, in float32 too (section 1).
+_SOLVABLE = 2.0 / 3.0
 _PROBES = 8
 
 
@@ -31,7 +31,7 @@ class SortedQR:
     ----------
     q
         Orthonormal columns, shape (..., m, k); zero where not `live`. To within eps times the condition number of Y
-        only, if not `exact`; Q R is right to rounding all the same.
+        only, if not `exact`; Q R is right to rounding all the same. None where it was not worth forming.
     r
         Upper triangular, shape (..., k, n); rows that are not `live` are rounding noise.
     columns
@@ -49,12 +49,12 @@ class SortedQR:
     loss
         Rounding error of each column of Q in units of eps, shape (..., k), >= 1: that of its rows over its pivot.
     amplification
-        Frobenius norm of (rounding error of Y, in units of eps) times the pseudo-inverse of Y, over the rank, shape
-        (...), >= 1: relative errors of singular values are eps times a moderate multiple of it. Where a small pivot may
-        come from the errors its column had before, their ratio, if larger.
+        Frobenius norm of (rounding error of Y, in units of eps) times the pseudo-inverse of Y, over the root of the
+        rank, shape (...), >= 1. Where a small pivot may come from the errors its column had before, their ratio, if
+        larger.
     """
 
-    q: Float[Tensor, "*batch m k"]
+    q: Float[Tensor, "*batch m k"] | None
     r: Float[Tensor, "*batch k n"]
     columns: Int[Tensor, "*batch n"]
     in_order: bool
@@ -66,6 +66,20 @@ class SortedQR:
     amplification: Float[Tensor, "*batch"]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Triangle:
+    """What `SortedQR` says of R, and how Q is formed."""
+
+    r: Tensor
+    columns: Tensor
+    in_order: bool
+    exact: bool
+    live: Tensor
+    unresolved: Tensor
+    cut: Tensor
+    form_q: Callable[[], Tensor]
+
+
 def sorted_qr(
     y: Float[Tensor, "*batch m n"],
     log_scale: Float[Tensor, "*batch n"],
@@ -74,6 +88,7 @@ def sorted_qr(
     inherited: tuple[Float[Tensor, "*batch n"], Float[Tensor, "*batch m"]] | None = None,
     look: bool = True,
     exact: bool = True,
+    limit: float = math.inf,
 ) -> SortedQR:
     """Factorise Y with its columns sorted by scale and its rows by size.
 
@@ -96,7 +111,10 @@ def sorted_qr(
         Whether to look at the numbers for what can be spared, and for columns to be put last. If not, the host never
         waits for the device, and `unresolved` tells what was missed.
     exact
-        Whether Q must be orthonormal to rounding. If not, a regular Y is solved for it, Q = Y R^-1, in half the time.
+        Whether Q must be orthonormal to rounding. If not, and the host looks, a regular Y is solved for it,
+        Q = Y R^-1: in half the time, and its rows may lie in any order.
+    limit
+        Of the log amplification: above it, or where a pivot is cut, Q is not formed, if the host looks.
 
     Returns
     -------
@@ -113,21 +131,64 @@ def sorted_qr(
     rest = _tail_norms(sizes if rows is None else sizes.gather(-1, rows))[..., : min(y.shape[-2:])]
     error, outside = inherited or (torch.zeros_like(y[..., 0, :]), torch.zeros_like(sizes))
     outside = _tail_norms(outside if rows is None else outside.gather(-1, rows))[..., : rest.shape[-1]]
-    found = _factorise(y, log_scale, rest, rows=rows, inherited=(error, outside), look=look, exact=exact)
+    solved = _solved(y, log_scale, rest, limit=limit) if look and not exact else None
+    found = solved or _reflected(y, log_scale, rest, rows=rows, inherited=(error, outside), look=look)
     r, live = found.r, found.live
     rounding = torch.maximum(rest, norms(r, dim=-1, look=look)) * live
-    pivots = torch.where(live, r.diagonal(dim1=-2, dim2=-1).abs(), 1.0)
-    brought = error.gather(-1, found.columns)[..., : rest.shape[-1]] * outside / pivots
-    doubtful = live & (pivots <= torch.finfo(r.dtype).eps ** 0.5 * rest)
+    diagonal = torch.where(live, r.diagonal(dim1=-2, dim2=-1).abs(), 1.0)
+    brought = error.gather(-1, found.columns)[..., : rest.shape[-1]] * outside / diagonal
+    doubtful = live & (diagonal <= torch.finfo(r.dtype).eps ** 0.5 * rest)
     doubt = torch.where(doubtful, brought, 0.0).amax(dim=-1).double()
-    return replace(
-        found,
-        loss=torch.where(live, rounding / pivots, 1.0).clamp_min(1.0),
-        amplification=torch.maximum(_amplification(r, rounding, live, look=look), doubt),
+    amplification = torch.maximum(_amplification(r, rounding, live, look=look), doubt)
+    hopeless = look and math.isfinite(limit) and bool((found.cut | (amplification.log() > limit)).any())
+    return SortedQR(
+        q=None if hopeless else found.form_q(),
+        r=r,
+        columns=found.columns,
+        in_order=found.in_order,
+        exact=found.exact,
+        live=live,
+        unresolved=found.unresolved,
+        cut=found.cut,
+        loss=torch.where(live, rounding / diagonal, 1.0).clamp_min(1.0),
+        amplification=amplification,
     )
 
 
-def _factorise(
+def _solved(y: Tensor, log_scale: Tensor, rest: Tensor, *, limit: float) -> _Triangle | None:
+    """Factorise a regular Y as its rows lie, with Q to be solved for; None if it is not, but may be below the limit.
+
+    The rows of Q R are those of Y to rounding, each in proportion to its own size, whatever the rounding of R.
+    """
+    eps = torch.finfo(y.dtype).eps
+    if y.shape[-2] < y.shape[-1] or not bool((rest[..., -1] > eps**_SOLVABLE * rest[..., 0]).all()):
+        return None
+    size = log_scale + norms(y, dim=-2).double().log()
+    if not bool(size.isfinite().all()):
+        return None
+    in_order = _in_order(size)
+    columns = _unsorted(size) if in_order else size.argsort(dim=-1, descending=True, stable=True)
+    permuted = y if in_order else take(y, columns, dim=-1)
+    r = _upper(torch.geqrf(permuted)[0], y.shape[-1])
+    diagonal = r.diagonal(dim1=-2, dim2=-1).abs()
+    regular = (diagonal > eps**0.5 * rest) & (diagonal > eps**_SOLVABLE * diagonal.amax(dim=-1, keepdim=True))
+    rounding = torch.maximum(rest, norms(r, dim=-1))
+    if not bool(regular.all()) and not bool(_amplification(r, rounding, diagonal > 0, look=True).log().max() > limit):
+        return None
+    none = torch.zeros_like(rest[..., 0], dtype=torch.bool)
+    return _Triangle(
+        r=r,
+        columns=columns,
+        in_order=in_order,
+        exact=False,
+        live=diagonal > 0,
+        unresolved=none,
+        cut=none,
+        form_q=lambda: torch.linalg.solve_triangular(r, permuted, upper=True, left=False),
+    )
+
+
+def _reflected(
     y: Tensor,
     log_scale: Tensor,
     rest: Tensor,
@@ -135,21 +196,20 @@ def _factorise(
     rows: Tensor | None,
     inherited: tuple[Tensor, Tensor],
     look: bool,
-    exact: bool,
-) -> SortedQR:
-    """Factorise with rows and columns sorted, columns that depend on others last; what is said of rounding is left."""
+) -> _Triangle:
+    """Factorise with rows and columns sorted, columns that depend on others last; Q is to be formed of reflections."""
     sorted_y = y if rows is None else take(y, rows, dim=-2)
     size = log_scale + norms(y, dim=-2, look=look).double().log()
-    in_order = look and rows is None and _in_order(size)
+    in_order = look and _in_order(size)
     by_size = _unsorted(size) if in_order else size.argsort(dim=-1, descending=True, stable=True)
     dependent = torch.zeros_like(log_scale, dtype=torch.bool)
     columns = by_size
     while True:
-        permuted = sorted_y if in_order else take(sorted_y, columns, dim=-1)
-        packed, tau = torch.geqrf(permuted)
-        r = packed[..., : rest.shape[-1], :].mT.tril().mT  # in the order it lies in, several times faster
-        structural = _structural(rest, log_scale.gather(-1, columns))
-        live, leftover = _rank(r, rest, structural, (inherited[0].gather(-1, columns), inherited[1]), look=look)
+        packed, tau = torch.geqrf(sorted_y if in_order else take(sorted_y, columns, dim=-1))
+        r = _upper(packed, rest.shape[-1])
+        structural = pivots.structural_zeros(rest, log_scale.gather(-1, columns))
+        carried = (inherited[0].gather(-1, columns), inherited[1])
+        live, leftover = pivots.rank(r, rest, structural, inherited=carried, look=look)
         # a column that a zero pivot's noise stands for is not known to depend on anything
         zero = ~(live | structural | leftover[..., : live.shape[-1]])
         last = torch.zeros_like(dependent).scatter_(-1, columns[..., : live.shape[-1]], zero)
@@ -158,20 +218,15 @@ def _factorise(
             break
         dependent, in_order = dependent | torch.where(leftover.any(), last, False), False
         columns = by_size.gather(-1, dependent.gather(-1, by_size).to(torch.int8).argsort(dim=-1, stable=True))
-    solved = look and not exact and rows is None and _regular(r, rest, live)
-    return SortedQR(
-        q=torch.linalg.solve_triangular(r, permuted, upper=True, left=False)
-        if solved
-        else _orthonormal(packed, tau, live, rows=rows, look=look),
+    return _Triangle(
         r=r,
         columns=columns,
         in_order=in_order,
-        exact=not solved,
+        exact=True,
         live=live,
         unresolved=unresolved,
         cut=~(live | structural).all(dim=-1),
-        loss=rest,
-        amplification=rest[..., 0].double(),
+        form_q=lambda: _orthonormal(packed, tau, live, rows=rows, look=look),
     )
 
 
@@ -183,10 +238,9 @@ def _orthonormal(packed: Tensor, tau: Tensor, live: Tensor, *, rows: Tensor | No
     return q if rows is None else torch.empty_like(q).scatter_(-2, rows[..., None].expand_as(q), q)
 
 
-def _regular(r: Tensor, rest: Tensor, live: Tensor) -> bool:
-    """Tell whether R can be solved with: square, every pivot well above the square root of rounding."""
-    pivots = r.diagonal(dim1=-2, dim2=-1).abs()
-    return r.shape[-1] == r.shape[-2] and bool((live & (pivots > torch.finfo(r.dtype).eps ** 0.5 * rest)).all())
+def _upper(packed: Tensor, k: int) -> Tensor:
+    """Take R from where geqrf put it; in the order it lies in, which is several times faster."""
+    return packed[..., :k, :].mT.tril().mT
 
 
 def _in_order(size: Float[Tensor, "*batch n"]) -> bool:
@@ -196,21 +250,6 @@ def _in_order(size: Float[Tensor, "*batch n"]) -> bool:
 
 def _unsorted(size: Float[Tensor, "*batch n"]) -> Int[Tensor, "*batch n"]:
     return torch.arange(size.shape[-1], device=size.device).expand(size.shape)
-
-
-def take(x: Float[Tensor, "*batch m n"], index: Int[Tensor, "*batch k"], *, dim: int) -> Float[Tensor, "*batch p q"]:
-    """Select rows (dim -2) or columns (dim -1) of each matrix by its own index."""
-    if index.numel() == index.shape[-1]:  # a single matrix: several times faster
-        flat = index.flatten()
-        return x.index_select(-2, flat) if dim == -2 else x.mT.index_select(-2, flat).mT
-    return x.take_along_dim(index[..., None] if dim == -2 else index[..., None, :], dim=dim)
-
-
-def norms(x: Tensor, *, dim: int, look: bool = True) -> Tensor:
-    """2-norms along a dimension; a tiny vector whose squares underflow gets its largest entry, not zero."""
-    found = torch.linalg.vecdot(x, x, dim=dim).sqrt()  # several times faster than vector_norm on the CPU
-    small = torch.finfo(x.dtype).tiny ** 0.5 / torch.finfo(x.dtype).eps
-    return found if look and bool((found > small).all()) else torch.maximum(found, x.abs().amax(dim=dim))
 
 
 def _by_size(sizes: Float[Tensor, "*batch m"], *, look: bool) -> Int[Tensor, "*batch m"] | None:
@@ -226,53 +265,13 @@ def _tail_norms(sizes: Float[Tensor, "*batch m"]) -> Float[Tensor, "*batch m"]:
     return torch.maximum(tails, sizes)
 
 
-def _structural(rest: Float[Tensor, "*batch k"], log_scale: Float[Tensor, "*batch n"]) -> Bool[Tensor, "*batch k"]:
-    """Tell which pivots are zero because only zero rows are left, or a column of scale zero is met."""
-    return (rest == 0) | torch.isneginf(log_scale[..., : rest.shape[-1]])
-
-
-def _rank(
-    r: Float[Tensor, "*batch k n"],
-    rest: Float[Tensor, "*batch k"],
-    structural: Bool[Tensor, "*batch k"],
-    inherited: tuple[Float[Tensor, "*batch n"], Float[Tensor, "*batch k"]],
-    *,
-    look: bool,
-) -> tuple[Bool[Tensor, "*batch k"], Bool[Tensor, "*batch n"]]:
-    """Tell which pivots are not zero, and which columns hold more than rounding in the rows of those that are."""
-    pivots = r.diagonal(dim1=-2, dim2=-1).abs()
-    eps = torch.finfo(r.dtype).eps
-    suspect = structural | (pivots <= eps**0.5 * rest)
-    if look and not bool((suspect & ~structural).any()):
-        return ~structural, torch.zeros_like(r[..., 0, :], dtype=torch.bool)
-    regular = _without(r, suspect, look=look)
-    weights = torch.linalg.solve_triangular(regular, r[..., : r.shape[-2]] * ~suspect[..., None], upper=True)
-    own = _NULL * eps * (1.0 + weights.square().sum(dim=-2)).sqrt()
-    error, outside = inherited[0][..., : pivots.shape[-1]], inherited[1]
-    combined = (error.square() + (weights * error[..., None]).square().sum(dim=-2)).sqrt()
-    carried = (_NULL * eps * combined * outside).minimum(eps**_RESOLVED * rest)
-    live = ~suspect | (~structural & (pivots > own * torch.maximum(rest, norms(r, dim=-1, look=look)) + carried))
-    leftover = r.abs() > (own * rest + carried)[..., None]
-    return live, (leftover & ~(live | structural)[..., None]).any(dim=-2)
-
-
-def _without(
-    r: Float[Tensor, "*batch k n"], dropped: Bool[Tensor, "*batch k"], *, look: bool
-) -> Float[Tensor, "*batch k k"]:
-    """Square part of R with the rows and columns dropped replaced by those of the identity."""
-    if look and not bool(dropped.any()):
-        return r[..., : r.shape[-2]]
-    kept = ~dropped
-    square = r[..., : r.shape[-2]] * kept[..., None] * kept[..., None, :]
-    return square + torch.diag_embed(dropped.to(r.dtype))
-
-
 def _amplification(
     r: Tensor, rounding: Tensor, live: Bool[Tensor, "*batch k"], *, look: bool
 ) -> Float[Tensor, "*batch"]:
-    """Estimate ||R^-1 diag(rounding)||_F / rank from random vectors."""
+    """Estimate ||R^-1 diag(rounding)||_F / √rank from random vectors."""
     generator = torch.Generator(r.device).manual_seed(0)
     probes = torch.randn(r.shape[-2], _PROBES, dtype=r.dtype, device=r.device, generator=generator)
-    solved = torch.linalg.solve_triangular(_without(r, ~live, look=look), rounding[..., None] * probes, upper=True)
-    square = solved.double().square().sum(dim=(-2, -1)) / _PROBES
-    return (square.sqrt() / live.sum(dim=-1).clamp_min(1)).clamp_min(1.0)
+    regular = pivots.without(r, ~live, look=look)
+    solved = torch.linalg.solve_triangular(regular, rounding[..., None] * probes, upper=True)
+    square = solved.double().square().sum(dim=(-2, -1)) / (_PROBES * live.sum(dim=-1).clamp_min(1))
+    return square.sqrt().clamp_min(1.0)

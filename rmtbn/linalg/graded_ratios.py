@@ -1,0 +1,57 @@
+"""R with its columns and rows scaled by exponentials that need not fit the floating range: D'^-1 R D of a push."""
+
+import math
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from rmtbn.linalg import triangular
+
+
+def ratios(
+    r: Float[Tensor, "*batch k n"], old: Float[Tensor, "*batch n"], new: Float[Tensor, "*batch k"], *, look: bool
+) -> Float[Tensor, "*batch k n"]:
+    """Scale the columns of R by exp(old) and its rows by exp(-new).
+
+    Large ratios occur below the diagonal only, where R is zero.
+
+    Parameters
+    ----------
+    r
+        Upper triangular.
+    old, new
+        Natural logarithms in float64, old ones descending, or nearly; -inf allowed.
+    look
+        Whether the host may look at the numbers and spare what they allow.
+
+    Returns
+    -------
+    Tensor
+        Zero where a scale is, or where the ratio is below eps by far.
+    """
+    if not look:
+        return _by_logs(r, old, new)
+    found = torch.zeros_like(r, memory_format=torch.contiguous_format)
+    for top, bottom in triangular.panels(r.shape[-2]):  # scales of one panel differ less
+        part, columns, rows = r[..., top:bottom, top:], old[..., top:], new[..., top:bottom]
+        middle = columns.amax(dim=-1, keepdim=True)
+        if bool((middle - rows < _reach(r.dtype)).all()):  # one factor for each row and column; the small ones vanish
+            left, right = (middle - rows).exp().to(r.dtype), (columns - middle).exp().to(r.dtype)
+            torch.mul(part * right[..., None, :], left[..., None], out=found[..., top:bottom, top:])
+        else:
+            found[..., top:bottom, top:] = _by_logs(part, columns, rows)
+    return found
+
+
+def _by_logs(r: Tensor, old: Float[Tensor, "*batch n"], new: Float[Tensor, "*batch k"]) -> Tensor:
+    """Ratios of any size in two steps: one beyond the floating range may meet an entry as far below it."""
+    exponent = (old[..., None, :] - torch.where(new.isneginf(), torch.inf, new)[..., :, None]).to(r.dtype)
+    reach = _reach(r.dtype)
+    root = exponent.mul_(0.5).clamp_(-0.5 * reach, 1.04 * reach).exp_()  # the smallest stand for zero
+    return r * root * root
+
+
+def _reach(dtype: torch.dtype) -> float:
+    """Log of half the floating range."""
+    return 0.5 * math.log(torch.finfo(dtype).max)
