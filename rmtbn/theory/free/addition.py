@@ -5,13 +5,13 @@ Model: X + Y, X and Y free with Cauchy transforms G(z) = E 1/(z - x). For z in t
 
     G_{X+Y}(z) = G_X(ω_1) = G_Y(ω_2),        ω_1 + ω_2 = z + 1/G_{X+Y}(z).
 
-The density is -Im G/π at x + i0, followed down from far above the axis by Newton's method. The outer edges are the
-first zeros of K′ on the way from infinity, K(g) = ω_1 + ω_2 - 1/g the inverse of G. Derivation:
+The density is -Im G/π at x + i0, followed down from far above the axis by Newton's method. The distribution function
+needs no integration: with U(z) = E ln(z - x), U_{X+Y} = U_X(ω_1) + U_Y(ω_2) + ln G, and 1 - F = Im U/π. The outer edges
+are the first zeros of K′ on the way from infinity, K(g) = ω_1 + ω_2 - 1/g the inverse of G. Derivation:
 docs/derivations/free_products.md.
 """
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,81 +20,18 @@ from scipy import optimize
 
 from rmtbn import _checks
 from rmtbn.theory.free.branch import ConvergenceError
+from rmtbn.theory.free.summands import Cauchy, Summand, argument, marchenko_pastur, point_masses, semicircle
+
+__all__ = ["FreeSum", "Summand", "free_sum", "marchenko_pastur", "point_masses", "semicircle"]
 
 Array = NDArray[np.float64]
 Complex = NDArray[np.complex128]
-Cauchy = Callable[[Complex], tuple[Complex, Complex]]
 
 _HEIGHTS = np.append(np.geomspace(30.0, 1e-6, 60), 0.0)  # Im z over the width of the sum
 _ITERATIONS, _FIXED = 25, 100
 _SETTLED, _ACCEPTED = 1e-12, 1e-11
+_BESIDE = 1e-6  # of the width: distance from an atom from which F at the atom is taken, as a mean of both sides
 _SCAN = np.append(np.linspace(0.002, 0.998, 400), 1 - np.geomspace(1e-3, 1e-9, 20))  # of g over its largest value
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Summand:
-    """A law on the line by its Cauchy transform.
-
-    Parameters
-    ----------
-    cauchy
-        z ↦ G(z) and G′(z), analytic off the support.
-    low, high
-        Ends of the support.
-    atoms
-        ((x, mass), ...).
-    """
-
-    cauchy: Cauchy
-    low: float
-    high: float
-    atoms: tuple[tuple[float, float], ...] = ()
-
-
-def semicircle(variance: float = 1.0, *, mean: float = 0.0) -> Summand:
-    """Make Wigner's law: G = 2/(z - m + √((z - m)² - 4v))."""
-    v, m = _checks.real("variance", variance, above=0.0), _checks.real("mean", mean)
-    radius = 2 * math.sqrt(v)
-
-    def cauchy(z: Complex) -> tuple[Complex, Complex]:
-        root = np.sqrt(z - m - radius) * np.sqrt(z - m + radius)
-        g = 2 / (z - m + root)
-        return g, -g / root
-
-    return Summand(cauchy=cauchy, low=m - radius, high=m + radius)
-
-
-def marchenko_pastur(ratio: float = 1.0, *, variance: float = 1.0) -> Summand:
-    """Make the law of W Wᵀ for independent entries of variance v/columns, ratio c = rows/columns.
-
-    G = 2/(z + v(c - 1) + √((z - λ₋)(z - λ₊))), λ_± = v(1 ± √c)², an atom 1 - 1/c at 0 if c > 1.
-    """
-    c, v = _checks.real("ratio", ratio, above=0.0), _checks.real("variance", variance, above=0.0)
-    low, high = v * (1 - math.sqrt(c)) ** 2, v * (1 + math.sqrt(c)) ** 2
-
-    def cauchy(z: Complex) -> tuple[Complex, Complex]:
-        root = np.sqrt(z - low) * np.sqrt(z - high)
-        g = 2 / (z + v * (c - 1) + root)
-        return g, -(g**2) * (1 + (z - (low + high) / 2) / root) / 2
-
-    return Summand(cauchy=cauchy, low=0.0 if c > 1 else low, high=high, atoms=((0.0, 1 - 1 / c),) if c > 1 else ())
-
-
-def point_masses(values: ArrayLike, weights: ArrayLike | None = None) -> Summand:
-    """Make the law with masses `weights` (equal if left out) at distinct points `values` of the line."""
-    x = _checks.array("values", values).ravel()
-    if x.size == 0 or not np.isfinite(x).all() or np.unique(x).size != x.size:
-        raise _checks.fail("values", "one or more finite and distinct numbers", values)
-    p = np.full(x.size, 1 / x.size) if weights is None else _checks.array("weights", weights, at_least=0.0)
-    if p.shape != x.shape or abs(p.sum() - 1) > 1e-9:
-        raise _checks.fail("weights", "one number per value, of sum 1", weights)
-
-    def cauchy(z: Complex) -> tuple[Complex, Complex]:
-        share = 1 / (z[..., None] - x)
-        return share @ p, -(share**2) @ p
-
-    atoms = tuple(sorted(zip(x.tolist(), p.tolist(), strict=True)))
-    return Summand(cauchy=cauchy, low=float(x.min()), high=float(x.max()), atoms=atoms)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,13 +69,20 @@ class FreeSum:
         goal = np.asarray(z, dtype=np.complex128)
         if not (np.isfinite(goal).all() and np.all(goal.imag >= 0)):
             raise _checks.fail("z", "finite, with Im z >= 0", z)
-        end = goal.ravel()
-        width = max(1e-3, self.first.high - self.first.low + self.second.high - self.second.low)
+        return self._subordinated(goal.ravel())[1].reshape(goal.shape)
+
+    def _subordinated(self, end: Complex) -> tuple[Complex, Complex]:
+        """Compute ω_1, ω_2 and G, followed down from far above."""
+        width = self._width
         centre = (self.first.low + self.first.high, self.second.low + self.second.high)
         omega = np.stack([end - centre[1] / 2, end - centre[0] / 2]) + 1j * _HEIGHTS[0] * width
         for height in _HEIGHTS:
             omega, g = _subordinate((self.first.cauchy, self.second.cauchy), end + 1j * height * width, omega)
-        return g.reshape(goal.shape)
+        return omega, g
+
+    @property
+    def _width(self) -> float:
+        return max(1e-3, self.first.high - self.first.low + self.second.high - self.second.low)
 
     def pdf(self, x: ArrayLike) -> Array:
         """Density at x (absolutely continuous part), -Im G(x + i0)/π; any shape."""
@@ -147,6 +91,39 @@ class FreeSum:
         density = np.zeros(place.shape)
         density[inside] = np.maximum(-self.cauchy_transform(place[inside]).imag / np.pi, 0.0)
         return density
+
+    def cdf(self, x: ArrayLike) -> Array:
+        """P(X + Y <= x), atoms included, 1 - Im E ln(x + i0 - λ)/π; any shape.
+
+        Raises
+        ------
+        InvalidArgumentError
+            If a summand is given without its `angle`.
+        ConvergenceError
+            If a point is not reached.
+        """
+        place = _checks.array("x", x)
+        beside = _BESIDE * self._width
+        total = np.where(place >= self.support[1], 1.0, 0.0)
+        inside = (place >= self.support[0]) & (place < self.support[1])
+        for at, mass in self.atoms:
+            near = inside & (np.abs(place - at) <= 1e-3 * beside)
+            sides = self._below(np.array([at - beside, at + beside])).mean()
+            total[near] = np.where(place[near] >= at, sides + mass / 2, sides - mass / 2)
+            inside &= ~near
+        total[inside] = self._below(place[inside])
+        return np.clip(total, 0.0, 1.0)
+
+    def _below(self, x: Array) -> Array:
+        """F where there is no atom."""
+        if self.first.angle is None or self.second.angle is None:
+            raise _checks.fail("first and second", "given with their `angle`, Im E ln(z - x)", None)
+        low, high = self.support
+        total, inside = np.where(x >= high, 1.0, 0.0), (x > low) & (x < high)
+        omega, g = self._subordinated(x[inside].astype(np.complex128))
+        tail = self.first.angle(omega[0]) + self.second.angle(omega[1]) - argument(1 / g)
+        total[inside] = 1.0 - tail / np.pi
+        return total
 
 
 def free_sum(first: Summand, second: Summand) -> FreeSum:

@@ -126,7 +126,7 @@ def axis(curve: SpectralCurve, *, chart: Chart, anchors: Points, reach: float) -
     low, high = np.concatenate([[0.0], nodes.eta[: None if soft else -1]]), np.append(nodes.eta, [reach] * soft)
     for _ in range(ROUNDS):
         middle = (low + high) / 2
-        guess = _extended(nodes, reach, soft=soft).guess(middle)
+        guess = _extended(nodes, chart, reach).guess(middle)
         found = Nodes.at(
             curve, solve(curve, chart.place(middle), guess, chart=chart, anchors=anchors), chart=chart, eta=middle
         )
@@ -140,7 +140,7 @@ def axis(curve: SpectralCurve, *, chart: Chart, anchors: Points, reach: float) -
     u, v = nodes.values[0], nodes.values[1:]
     return Axis(
         reach=reach,
-        nodes=_extended(nodes, reach, soft=soft),
+        nodes=_extended(nodes, chart, reach),
         eta=nodes.eta,
         cdf=1.0 - curve.upper_tail(u, v),
         slope=np.maximum(curve.density(u), 0.0) * np.abs(chart.slope(nodes.eta.astype(np.complex128))),
@@ -161,10 +161,11 @@ def _first(curve: SpectralCurve, chart: Chart, anchors: Points, reach: float) ->
     return 1.0001 * float(eta[-1]), Nodes.at(curve, points, chart=chart, eta=eta)
 
 
-def _extended(nodes: Nodes, reach: float, *, soft: bool) -> Nodes:
-    """Add the reflections at the edges."""
-    both = nodes.joined(nodes.reflected(0.0))
-    return both.joined(nodes.reflected(reach)) if soft else both
+def _extended(nodes: Nodes, chart: Chart, reach: float) -> Nodes:
+    """Add the reflections at the edges; elsewhere the cubic of the last cell goes on."""
+    at_low, at_high = chart.mirrors
+    found = nodes.joined(nodes.reflected(0.0)) if at_high else nodes
+    return found.joined(nodes.reflected(reach)) if at_low and not np.isinf(chart.low) else found
 
 
 @np.errstate(all="ignore")  # a trial step may leave the floating range; it is then refused

@@ -24,7 +24,10 @@ LARGEST_MISS = 0.55
 STRAY = 3.0  # times the distance from its guess at which a solution is taken: iterates beyond are not pursued
 ON_AXIS = 1e-9  # angle below which a point counts as real
 MAX_STEPS = 400
+ARRIVED = 1e-13  # distance of ln z from where it is to be, relative, that counts as none: rounding, next to an edge
+WARY = 2  # steps after a refused one until longer ones are tried again
 MAX_ITERATIONS = 12
+PATIENCE, SLOW = 4, 0.6  # steps of Newton's method after which one that is not shorter than the last is the end
 ROUNDING = 2e-15  # size of a step of Newton's method, relative, that ends it
 STILL, PER_FACTOR = 1e-12, 1e-15  # ... or that does when it no longer shrinks, and what the sum over factors adds
 NEARBY, QUADRATIC = 1e-3, 1e-3  # a step after which, and the ratio to the next at which, convergence is quadratic
@@ -39,10 +42,19 @@ class Chart:
     """A variable η in which the branch is regular at the outer edges of the bulk, as a function of w = ln z.
 
     With a hard lower edge (low = -inf) w = high - η²; else w = middle + half·cos η.
+
+    Parameters
+    ----------
+    low, high
+        Ends of the interval.
+    mirrors
+        Whether the branch goes on by reflection at the lower and at the upper end, as it does at an edge; not where
+        two intervals meet.
     """
 
     low: float
     high: float
+    mirrors: tuple[bool, bool] = (True, True)
 
     def coordinate(self, w: Complex) -> Complex:
         """Compute η at w, 0 <= Im w <= π."""
@@ -99,7 +111,7 @@ class Solution:
         size, converged = np.full(u.shape, np.inf), np.zeros(u.shape, dtype=bool)
         still = max(STILL, PER_FACTOR * curve.weight)
         left = np.arange(u.size)
-        for _ in range(MAX_ITERATIONS):
+        for turn in range(MAX_ITERATIONS):
             residual = curve.residual(u[left], v[:, left])
             slope[left], pull[:, left] = curve.total_slope(residual)
             shift = residual.mismatch / residual.mismatch_slope
@@ -114,7 +126,8 @@ class Solution:
             ratio = size[left] / last
             is_quadratic = (last < NEARBY) & (ratio < QUADRATIC) & (size[left] * ratio**2 < ROUNDING)
             converged[left] = (size[left] < ROUNDING) | ((size[left] < still) & (ratio > 0.5)) | is_quadratic
-            left = left[~converged[left] & (np.abs(u[left] - origin[left]) < leash[left])]  # which a nan is not
+            lost = (turn >= PATIENCE) & (ratio > SLOW) | ~(np.abs(u[left] - origin[left]) < leash[left])
+            left = left[~converged[left] & ~lost]
             if left.size == 0:
                 break
         return cls(u=u, v=v, slope=slope, pull=pull, converged=converged)
@@ -179,7 +192,7 @@ def follow(curve: SpectralCurve, target: Array | Complex, *, chart: Chart, ancho
     end = target.astype(np.complex128)
     u, v, w, eta = start.u.copy(), start.v.copy(), start.w.copy(), chart.coordinate(start.w)
     slope, pull = curve.total_slope(curve.residual(u, v))
-    rate, step = chart.slope(eta) / slope, np.ones(target.shape)
+    rate, step, wary = chart.slope(eta) / slope, np.ones(target.shape), np.zeros(target.shape, dtype=np.int64)
     for _ in range(MAX_STEPS):
         index = np.flatnonzero(w != end)
         if index.size == 0:
@@ -196,7 +209,10 @@ def follow(curve: SpectralCurve, target: Array | Complex, *, chart: Chart, ancho
         moved = index[accepted]
         u[moved], v[:, moved], pull[:, moved] = found.u[accepted], found.v[:, accepted], found.pull[:, accepted]
         w[moved], eta[moved] = next_w[accepted], next_eta[accepted]
+        w = np.where(np.abs(end - w) <= ARRIVED * (1 + np.abs(end)), end, w)
         rate[moved] = (chart.slope(next_eta) / found.slope)[accepted]
-        step[index] = np.where(accepted, np.minimum(2 * step[index], 1), step[index] / 2)
+        wary[index] = np.where(accepted, np.maximum(wary[index] - 1, 0), WARY)
+        longer = np.where(wary[index] > 0, step[index], np.minimum(2 * step[index], 1))
+        step[index] = np.where(accepted, longer, step[index] / 2)
     lost = target[w != end]
     raise ConvergenceError(f"no physical branch found at ln λ = {lost[:5]} ({lost.size} of {target.size} points)")

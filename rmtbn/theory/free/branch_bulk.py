@@ -167,7 +167,12 @@ def intervals(
     lows, highs = [low, *(b for _, b in breaks)], [*(a for a, _ in breaks), high]
     starts, ends = [before, *(cdf + crossed)], [*cdf, after]
     return tuple(
-        replace(whole, interval=Chart(low=a, high=b), start=float(start), content=float(end - start))
+        replace(
+            whole,
+            interval=Chart(low=a, high=b, mirrors=(a not in inner, b not in inner)),
+            start=float(start),
+            content=float(end - start),
+        )
         for a, b, start, end in zip(lows, highs, starts, ends, strict=True)
     )
 
