@@ -36,7 +36,7 @@ STATEMENTS: Mapping[int, tuple[str, str]] = MappingProxyType(
         13: ("While it diverges, means and variances of channels grow by orders of magnitude with depth.", "fig. 4"),
         14: ("At initialisation, channel moments grow exponentially with depth without normalisation, not with it.",
              "fig. 5"),
-        15: ("That growth does not depend on the data.", "section 3.3"),
+        15: ("The growth of channel moments without normalisation does not depend on the data.", "section 3.3"),
         16: ("Outputs of the network without normalisation reach 100.", "section 3.3"),
         17: ("One normalisation after the last block permits larger rates and brings most of the gain.", "section 3.3"),
         18: ("At initialisation, the network puts every image in one class without normalisation, not with it.",
