@@ -1,12 +1,12 @@
 """Named bytes that appear whole or not at all: in memory, or in a folder."""
 
 import abc
-import io
 import os
 import secrets
 from contextlib import suppress
+from io import BytesIO, IOBase
 from pathlib import Path
-from typing import BinaryIO, final
+from typing import final
 
 
 class Blobs(abc.ABC):
@@ -28,7 +28,7 @@ class Blobs(abc.ABC):
         """Return the content, or None."""
 
     @abc.abstractmethod
-    def open(self, name: str) -> BinaryIO:
+    def open(self, name: str) -> IOBase:
         """Open a blob for reading in parts."""
 
     @abc.abstractmethod
@@ -68,9 +68,9 @@ class MemoryBlobs(Blobs):
         """Return the content, or None."""
         return self._contents.get(name)
 
-    def open(self, name: str) -> BinaryIO:
+    def open(self, name: str) -> IOBase:
         """Open a blob."""
-        return io.BytesIO(self._contents[name])
+        return BytesIO(self._contents[name])
 
     def put(self, name: str, content: bytes) -> None:
         """Store the content."""
@@ -121,7 +121,7 @@ class FolderBlobs(Blobs):
         except FileNotFoundError:
             return None
 
-    def open(self, name: str) -> BinaryIO:
+    def open(self, name: str) -> IOBase:
         """Open a file."""
         return (self._path / name).open("rb")
 

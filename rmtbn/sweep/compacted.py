@@ -5,8 +5,9 @@ Each cell is a row of table ``rmtbn.cell`` that carries its description and dige
 """
 
 import re
-from collections.abc import Iterator
-from typing import BinaryIO, final
+from collections.abc import Callable, Iterator
+from io import IOBase
+from typing import final
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -21,13 +22,20 @@ NAME = re.compile(r"(?P<study>[\w.-]+)\.v(?P<version>\d+)\.[0-9a-f]{12}\.parquet
 
 @final
 class Compacted:
-    """One file of many cells, opened; a cell is read with the others of its row group, which is kept until the next."""
+    """One file of many cells; a cell is read with the others of its row group, which is kept until the next.
 
-    def __init__(self, file: BinaryIO) -> None:
-        with readable():
-            self._file = pq.ParquetFile(file, page_checksum_verification=True)
-            groups = range(self._file.num_row_groups)
-            self._places = {key: place for group in groups for key, place in self._in_group(group)}
+    Parameters
+    ----------
+    opened
+        Opens the file.
+    """
+
+    def __init__(self, opened: Callable[[], IOBase]) -> None:
+        self._opened = opened
+        with readable(), opened() as file:
+            parquet = pq.ParquetFile(file, page_checksum_verification=True)
+            groups = range(parquet.num_row_groups)
+            self._places = {key: place for group in groups for key, place in _in_group(parquet, group)}
         self._loaded: tuple[int, pa.Table] | None = None
 
     def __iter__(self) -> Iterator[str]:
@@ -63,16 +71,19 @@ class Compacted:
     def _header(rows: pa.Table) -> Header:
         return parsed(rows["rmtbn_cell"][0].as_py(), rows["rmtbn_sha256"][0].as_py())
 
-    def _in_group(self, group: int) -> Iterator[tuple[str, tuple[int, int, int]]]:
-        found = self._file.read_row_group(group, columns=["table", "key"], use_threads=False)
-        starts = pc.indices_nonzero(pc.equal(found["table"], MARK)).to_pylist()
-        keys = found["key"].take(starts).to_pylist()
-        ends = [*starts[1:], found.num_rows]
-        yield from ((key, (group, a, b - a)) for key, a, b in zip(keys, starts, ends, strict=True))
-
     def _rows(self, key: str) -> pa.Table:
         group, start, count = self._places[key]
         if self._loaded is None or self._loaded[0] != group:
-            with readable():
-                self._loaded = (group, self._file.read_row_group(group, use_threads=False))
+            with readable(), self._opened() as file:
+                parquet = pq.ParquetFile(file, page_checksum_verification=True)
+                self._loaded = (group, parquet.read_row_group(group, use_threads=False))
         return self._loaded[1].slice(start, count)
+
+
+def _in_group(file: pq.ParquetFile, group: int) -> Iterator[tuple[str, tuple[int, int, int]]]:
+    """Key, row group, first row and number of rows of each cell."""
+    found = file.read_row_group(group, columns=["table", "key"], use_threads=False)
+    starts = pc.indices_nonzero(pc.equal(found["table"], MARK)).to_pylist()
+    keys = found["key"].take(starts).to_pylist()
+    ends = [*starts[1:], found.num_rows]
+    yield from ((key, (group, a, b - a)) for key, a, b in zip(keys, starts, ends, strict=True))

@@ -5,7 +5,8 @@ import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, BinaryIO
+from io import IOBase
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -70,7 +71,7 @@ def rows(content: bytes) -> tuple["Header", pa.Table]:
         return _header(reader.schema_arrow.metadata or {}), reader.read(use_threads=False)
 
 
-def header(file: BinaryIO) -> "Header":
+def header(file: IOBase) -> "Header":
     """Return the header of a record from the end of its file, without its rows.
 
     Raises
@@ -82,7 +83,7 @@ def header(file: BinaryIO) -> "Header":
         return _header(pq.read_metadata(file).metadata or {})
 
 
-def schema(file: BinaryIO) -> pa.Schema:
+def schema(file: IOBase) -> pa.Schema:
     """Return the columns of a record, without its rows."""
     with readable():
         return pq.read_schema(file).remove_metadata()
@@ -93,7 +94,7 @@ def readable() -> Iterator[None]:
     """Turn what a damaged file makes the reader raise into `UnreadableRecordError`."""
     try:
         yield
-    except UnreadableRecordError:
+    except (UnreadableRecordError, FileNotFoundError):
         raise
     except (pa.ArrowException, ArithmeticError, LookupError, MemoryError, OSError, TypeError, ValueError) as error:
         raise UnreadableRecordError(f"not a whole Parquet file: {error}") from error

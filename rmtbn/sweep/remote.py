@@ -2,7 +2,8 @@
 
 import secrets
 from contextlib import suppress
-from typing import Any, BinaryIO, final
+from io import IOBase
+from typing import Any, final
 
 import fsspec
 
@@ -43,9 +44,9 @@ class RemoteBlobs(Blobs):
             return None
         return content
 
-    def open(self, name: str) -> BinaryIO:
+    def open(self, name: str) -> IOBase:
         """Open a file."""
-        file: BinaryIO = self._files.open(self._at(name), "rb")
+        file: IOBase = self._files.open(self._at(name), "rb")
         return file
 
     def put(self, name: str, content: bytes) -> None:

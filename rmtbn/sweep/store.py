@@ -4,6 +4,7 @@ import re
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar, final
 
@@ -130,7 +131,7 @@ class Store:
         for name in found:
             if name not in self._opened:
                 with self._trusting(name):
-                    self._opened[name] = Compacted(self.blobs.open(name))
+                    self._opened[name] = Compacted(partial(self.blobs.open, name))
         return {name: self._opened[name] for name in found if name in self._opened}
 
     def _from_compacted(self, key: str) -> Record | None:
