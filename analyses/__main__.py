@@ -27,6 +27,7 @@ COMMANDS: Mapping[str, str] = MappingProxyType(
         "product": "Measure matrices and their products, drawn or from a weight file.",
         "gradient-tails": "Measure size and tails of gradients, with norm and without (fig. 2).",
         "channel-moments": "Measure channel means and variances along depth (fig. 5).",
+        "channel-gradients": "Measure the gradient of kernels by pairs of channels (fig. 7).",
         "class-bias": "Measure whether a network favours one class for every image (fig. 6).",
         "conv-gradients": "Measure whether the terms of kernel gradients cancel (Table 1).",
         "sweep": "Run studies of many cells, go on with them, look at them, join their files.",
