@@ -20,6 +20,7 @@ from rmtbn.sweep.run import CellsFailedError, Records, advance, run
 from rmtbn.sweep.status import Status, status
 from rmtbn.sweep.store import Store
 
+AGAIN = "the same command"  # how to go on
 ENGINES = ("inline", "local", "ray")
 
 
@@ -73,6 +74,7 @@ class Sweeping:
         if self.dry_run:
             click.echo(said(status(study.name, study.version, cells=self.of(wanted), store=store)))
             raise click.exceptions.Exit(0)
+        self.of(wanted)  # refuses what no cell has before anything is written
         remember(store, study, wanted)
         if self.is_partial:
             self.part(study, wanted, store=store, device=device)
@@ -81,12 +83,23 @@ class Sweeping:
                 click.echo(said(found))
                 raise click.exceptions.Exit(0)
         engine = self.make_engine(device)
-        with resuming():
+        with resuming(AGAIN):
             return run(study, wanted, store=store, engine=engine, retry_failed=self.retry_failed,
                        seconds=self.cell_seconds, together=self.together)  # fmt: skip
 
-    def part(self, study: Study, cells: Iterable[Cell], *, store: Store, device: str) -> None:
+    def part(self, study: Study, cells: Iterable[Cell], *, store: Store, device: str, how: str = AGAIN) -> None:
         """Compute those cells that were asked for and are missing.
+
+        Parameters
+        ----------
+        study, cells
+            What to compute.
+        store
+            Where finished cells are kept.
+        device
+            Of the cells.
+        how
+            The command by which an interrupted run goes on.
 
         Raises
         ------
@@ -94,12 +107,12 @@ class Sweeping:
             If some failed.
         """
         wanted = self.of(cells)
-        with resuming():
+        with resuming(how):
             tally = advance(study, wanted, store=store, engine=self.make_engine(device), at_most=self.limit,
                             retry_failed=self.retry_failed, seconds=self.cell_seconds,
                             together=self.together)  # fmt: skip
             if tally.interrupted:
-                raise InterruptedSweep(f"{tally.stored} cells of {study.name} are stored")
+                raise InterruptedSweep(f"what was begun of {study.name} is stored, {tally.stored} cells of this run")
         if tally.failures:
             raise CellsFailedError(study.name, tally.failures, total=len(wanted), known=tally.known)
 
@@ -109,12 +122,12 @@ class Sweeping:
 
 
 @contextmanager
-def resuming() -> Iterator[None]:
+def resuming(how: str) -> Iterator[None]:
     """Say how to go on, where a run was interrupted."""
     try:
         yield
     except InterruptedSweep as error:
-        raise click.ClickException(f"interrupted, all that was begun is stored: {error}; run it again") from None
+        raise click.ClickException(f"interrupted: {error}; {how} goes on") from None
 
 
 def _gpus(device: str) -> tuple[str, ...]:

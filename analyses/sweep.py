@@ -53,8 +53,8 @@ def command() -> None:
 def run_command(*, study: Path, out: str, name: str | None, as_json: bool, sweep: Sweeping) -> None:
     """Compute the cells of a study: a Python file with `cell` and GRID, or a TOML grid of a built-in one."""
     asked = from_toml(study, STUDIES) if study.suffix == ".toml" else from_python(study)
-    store = open_store(f"{out.rstrip('/')}/{name or study.stem}/{CELLS}")
-    _go_on(asked, store, sweep, as_json=as_json)
+    folder = f"{out.rstrip('/')}/{name or study.stem}"
+    _go_on(asked, open_store(f"{folder}/{CELLS}"), sweep, folder=folder, as_json=as_json)
 
 
 @command.command("resume", epilog=example("sweep resume reports/study --engine local"))
@@ -68,7 +68,7 @@ def resume_command(*, folder: str, as_json: bool, sweep: Sweeping) -> None:
     if not found:
         raise _checks.fail("DIR", "a folder that something was asked of", folder)
     for plan in found:
-        _go_on(Asked(study=plan.load(), cells=plan.cells), store, sweep, as_json=as_json)
+        _go_on(Asked(study=plan.load(), cells=plan.cells), store, sweep, folder=folder, as_json=as_json)
 
 
 @command.command("status", epilog=example("sweep status reports/schemes"))
@@ -111,15 +111,15 @@ def compact_command(*, folder: str) -> None:
         click.echo(f"{name}: {compact(store, name, version)} cells in one file")
 
 
-def _go_on(asked: Asked, store: Store, sweep: Sweeping, *, as_json: bool) -> None:
+def _go_on(asked: Asked, store: Store, sweep: Sweeping, *, folder: str, as_json: bool) -> None:
     """Compute what is missing, and say how far it has come."""
-    study = asked.study
+    study, chosen = asked.study, sweep.of(asked.cells)
     if not sweep.dry_run:
         remember(store, study, asked.cells)
         for _ in store.headers():  # sets aside what is truncated or foreign, for it to be computed again
             pass
-        sweep.part(study, asked.cells, store=store, device=_device(asked))
-    found = status(study.name, study.version, cells=sweep.of(asked.cells), store=store)
+        sweep.part(study, asked.cells, store=store, device=_device(asked), how=f"rmtbn sweep resume {folder}")
+    found = status(study.name, study.version, cells=chosen, store=store)
     if as_json:
         echo_json({"study": found.study, "cells": found.cells, "done": found.done, "failed": found.failed,
                    "seconds": found.seconds, "seconds_left": found.left})  # fmt: skip
@@ -137,7 +137,7 @@ def _store(folder: str) -> Store:
     """Open the store of a study's folder, or the folder of the cells itself."""
     inner = open_store(f"{folder.rstrip('/')}/{CELLS}")
     store = inner if inner.blobs.names() else open_store(folder)
-    if not store.blobs.names():
+    if not store.keys() and not store.failed() and not plans(store):
         raise _checks.fail("DIR", "a folder with cells in it", folder)
     return store
 
