@@ -7,6 +7,7 @@ Its per-sample blocks are measured in `rmtbn.measure.batch_blocks`, what does no
 `rmtbn.measure.batch_probes`. Derivation: docs/derivations/batch_norm_jacobian.md.
 """
 
+import functools
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -126,8 +127,14 @@ def spectrum(module: nn.Module, x: Tensor, *, space: str = "centred", method: st
 
 def _by_product(links: Chain, x: Tensor) -> tuple[np.ndarray, float, float | None]:
     """Log singular values by re-factorised push-forward, their relative error, and no floor."""
-    start = products.identity(links.start_rows, batch=(1,), dtype=x.dtype, device=x.device)
-    product, _ = push_forward(start, x, _steps(links))
+    product = products.identity(links.start_rows, batch=(1,), dtype=x.dtype, device=x.device)
+    steps = _steps(links)
+    if links.rank == links.start_rows:  # no zeros to be found; ε makes every layer worth a re-factorisation of its own
+        for step in steps:
+            _, columns = functools.reduce(lambda at, move: move(*at), step, (x, product.u))
+            product = products.push(product, columns, exact=step is steps[-1])
+    else:
+        product, _ = push_forward(product, x, steps)
     found = products.log_singular_values(product)
     return found.values[0].numpy(), float(found.relative_error[0]), None
 
