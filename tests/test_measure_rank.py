@@ -13,6 +13,8 @@ from rmtbn.inits import initialise
 from rmtbn.measure.rank import ensemble_ranks, layer_ranks
 from rmtbn.nets.mlp import mlp
 
+FIELDS = ("log_participation", "log_entropy", "log_orthogonality_gap", "isometry_gap", "dead_share", "log_trace")
+
 
 def linear(matrix):
     """A module whose output for the unit vectors is the matrix, row by row."""
@@ -39,6 +41,7 @@ def test_measures_are_their_formulas_whatever_the_scale(scale):
     isometry = math.log(np.trace(k) / 5) - np.linalg.slogdet(k)[1] / 5
     assert found.isometry_gap[0, 0] == pytest.approx(isometry, rel=1e-9)
     assert found.log_collapse[0, 0] == pytest.approx(math.log(1 - np.sum(p**2)), rel=1e-9)
+    assert found.log_trace[0, 0] == pytest.approx(math.log(np.trace(k)) + 2 * math.log(scale), rel=1e-10)
 
 
 def test_orthogonal_rows_have_full_rank_and_no_gap():
@@ -82,8 +85,26 @@ def test_ensembles_are_networks_one_by_one():
     assert together.layers == ("linear_1", "phi_1", "linear_2", "phi_2", "linear_3", "phi_3")
     for i, module in enumerate(modules):
         alone = layer_ranks(module, x, layers=together.layers)
-        for field in ("log_participation", "log_entropy", "log_orthogonality_gap", "isometry_gap", "dead_share"):
+        for field in FIELDS:
             np.testing.assert_allclose(getattr(together, field)[i], getattr(alone, field)[0], rtol=1e-9, atol=1e-10)
+
+
+def test_chosen_layers_are_measured_in_their_order():
+    """Two of the layers, however they are named: the same numbers; a layer that is not there is refused."""
+    modules, x = [mlp(depth=3, width=5).double()], torch.eye(4, 5, dtype=torch.float64)
+    everything, some = ensemble_ranks(modules, x), ensemble_ranks(modules, x, layers=["phi_3", "linear_1"])
+    assert some.layers == ("linear_1", "phi_3")
+    np.testing.assert_array_equal(some.log_entropy, everything.log_entropy[:, [0, 5]])
+    with pytest.raises(InvalidArgumentError, match=r"`layers` must be one of 'linear_1', .*; got 'phi_9'"):
+        ensemble_ranks(modules, x, layers=["phi_9"])
+
+
+def test_traces_are_held_as_logarithms():
+    """Linear networks of σ_w = 10 and 200 layers: ln tr K grows by about 2 ln 10 per layer, far beyond floats."""
+    module = mlp(depth=200, width=40, activation="linear").double()
+    initialise(module, "gaussian", generator=rng.torch_generator(1, "net"), sigma_w=10.0)
+    found = ensemble_ranks([module], torch.eye(3, 40, dtype=torch.float64), layers=["linear_1", "linear_200"])
+    assert np.diff(found.log_trace[0])[0] == pytest.approx(199 * 2 * math.log(10), rel=0.02)
 
 
 def test_relu_networks_collapse_to_rank_one():

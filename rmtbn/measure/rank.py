@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from rmtbn import _checks
 from rmtbn.measure import recording
-from rmtbn.measure.ensemble import State, pushed
+from rmtbn.measure.ensemble import State, aligned, pushed
 
 Array = NDArray[np.float64]
 
@@ -47,6 +47,8 @@ class Ranks:
         ln(1 - 1/(participation rank)): how far the rank is from 1, with its digits as it gets there.
     dead_share
         Share of units that are 0 for every example.
+    log_trace
+        ln tr K, the squared norm of the layer over all examples and units.
     """
 
     layers: tuple[str, ...]
@@ -56,6 +58,7 @@ class Ranks:
     isometry_gap: Array
     log_collapse: Array
     dead_share: Array
+    log_trace: Array
 
 
 def layer_ranks(
@@ -86,9 +89,13 @@ def layer_ranks(
 
 
 def ensemble_ranks(
-    modules: Sequence[nn.Module], x: Float[Tensor, "examples ..."], *, batch_stats: str | None = None
+    modules: Sequence[nn.Module],
+    x: Float[Tensor, "examples ..."],
+    *,
+    layers: Sequence[str] | None = None,
+    batch_stats: str | None = None,
 ) -> Ranks:
-    """Measure the ranks of the outputs of every layer of many networks in one pass, at any depth.
+    """Measure the ranks of the outputs of layers of many networks in one pass, at any depth.
 
     Parameters
     ----------
@@ -96,23 +103,36 @@ def ensemble_ranks(
         Networks of one architecture, left as found.
     x
         Inputs (examples, ...), at least 2, the same for all.
+    layers
+        Names of layers as `rmtbn.measure.ensemble.pushed` sees them; all if left out. They are measured in the order of
+        the forward pass.
     batch_stats
         "batch", "running", or None for the modules' own mode.
+
+    Raises
+    ------
+    InvalidArgumentError
+        As `rmtbn.measure.ensemble.pushed`, and for fewer than 2 examples or a layer that is not there.
     """
     _checks.integer("number of examples in x", len(x), at_least=2)
+    known = [name for name, _ in aligned(modules)]
+    wanted = set(known) if layers is None else {_checks.one_of("layers", name, known) for name in layers}
 
     def measured(state: State) -> tuple[str, Tensor]:
-        return state.name, _measures(state.outputs.flatten(2))
+        return state.name, _measures(state.outputs.flatten(2), state.log_scale)
 
     with pushed(modules, x, batch_stats=batch_stats) as states:
-        found = [measured(state) for state in states]
+        found = [measured(state) for state in states if state.name in wanted]
     return _collected(tuple(name for name, _ in found), [measures for _, measures in found])
 
 
-def _measures(h: Float[Tensor, "networks examples units"]) -> Float[Tensor, "measures networks"]:
+def _measures(
+    h: Float[Tensor, "networks examples units"], log_scale: Float[Tensor, " networks"] | float = 0.0
+) -> Float[Tensor, "measures networks"]:
     h = h.double()
     dead = (h == 0).all(1).double().mean(1)
-    h = h / h.abs().flatten(1).amax(1).clamp_min(torch.finfo(torch.float64).tiny)[:, None, None]
+    peak = h.abs().flatten(1).amax(1).clamp_min(torch.finfo(torch.float64).tiny)
+    h = h / peak[:, None, None]
     squared = torch.linalg.svdvals(h).square()
     examples = h.shape[1]
     p = squared / squared.sum(1, keepdim=True)
@@ -123,7 +143,10 @@ def _measures(h: Float[Tensor, "networks examples units"]) -> Float[Tensor, "mea
     gap = (p - 1 / examples).square().sum(1) + (examples - p.shape[1]) / examples**2
     enough = p.shape[1] == examples  # units, for independent rows
     isometry = -torch.log(p * examples).sum(1) / examples if enough else torch.full_like(dead, torch.inf)
-    return torch.stack([-concentration.log(), entropy, gap.log() / 2, isometry, collapse.clamp_min(0).log(), dead])
+    trace = squared.sum(1).log() + 2 * (peak.log() + log_scale)
+    return torch.stack(
+        [-concentration.log(), entropy, gap.log() / 2, isometry, collapse.clamp_min(0).log(), dead, trace]
+    )
 
 
 def _collected(names: Sequence[str], measures: list[Tensor]) -> Ranks:
@@ -136,4 +159,5 @@ def _collected(names: Sequence[str], measures: list[Tensor]) -> Ranks:
         isometry_gap=columns[3],
         log_collapse=columns[4],
         dead_share=columns[5],
+        log_trace=columns[6],
     )
