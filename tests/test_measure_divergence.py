@@ -64,6 +64,17 @@ def test_networks_that_start_beyond_the_threshold_diverge_before_any_update():
     assert all(torch.equal(found.after[name], p) for name, p in net.named_parameters())
 
 
+def test_frozen_parameters_are_not_trained():
+    """As in any training loop; a network that is frozen altogether is refused."""
+    net = conv_net().double()
+    net[0].weight.requires_grad_(False)
+    found = first_divergence(net, batches(3), learning_rate=0.1)
+    assert torch.equal(found.after["0.weight"], net[0].weight)
+    assert not torch.equal(found.after["3.weight"], net[3].weight)
+    with pytest.raises(InvalidArgumentError, match="`module` must be a network with parameters that require a gradi"):
+        first_divergence(net.requires_grad_(False), batches(1), learning_rate=0.1)
+
+
 def test_no_more_batches_are_taken_than_needed():
     """An endless source is read up to the divergence; an empty one gives no step."""
 

@@ -83,9 +83,10 @@ def test_losses_are_taken_in_double_precision():
 @pytest.mark.parametrize(
     ("net", "x", "y", "message"),
     [
-        (conv_net(), X * math.nan, Y, "`x` must be finite; got 'a tensor with NaN or infinity'"),
-        (conv_net(), X, Y[:4], r"`y` must be one class for each of the 6 examples \(at least 1\); got \(4,\)"),
-        (conv_net(), X[:0], Y[:0], r"`y` must be one class for each of the 0 examples \(at least 1\); got \(0,\)"),
+        (conv_net().double(), X * math.nan, Y, "`x` must be finite; got 'inf or nan'"),
+        (conv_net().double(), X, Y[:4], r"`y` must be one class for each of the 6 examples; got \(4,\)"),
+        (conv_net().double(), X[:0], Y[:0], r"`x` must be a non-empty batch \(B, ...features\); got "),
+        (conv_net(), X, Y, r"`x` must be of the module's dtype and device .*; got .*float64"),
         (nn.ReLU(), X, Y, "`module` must be a network with parameters; got 'ReLU'"),
     ],
 )

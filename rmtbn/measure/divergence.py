@@ -96,7 +96,8 @@ def first_divergence(
     Parameters
     ----------
     module
-        Any network from inputs to logits, in the mode it is to be trained in; left as found.
+        Any network from inputs to logits, in the mode it is to be trained in; left as found. Parameters that require
+        no gradient are not trained.
     batches
         Inputs and classes, one pair per step; no more are taken than are needed.
     learning_rate
@@ -113,8 +114,10 @@ def first_divergence(
     Raises
     ------
     InvalidArgumentError
-        For a batch that is not finite, labels that are no classes, or numbers out of range.
+        For a batch that is not finite, labels that are no classes, numbers out of range, or nothing to train.
     """
+    if not any(p.requires_grad for p in module.parameters()):
+        raise _checks.fail("module", "a network with parameters that require a gradient", type(module).__name__)
     rate = _checks.real("learning_rate", learning_rate, above=0.0)
     limit = _checks.real("threshold", threshold, above=0.0)
     momentum = _checks.real("momentum", momentum, at_least=0.0)
@@ -122,7 +125,7 @@ def first_divergence(
     losses: list[float] = []
     seen: Batch | None = None
     with left_as_found(module), torch.enable_grad():
-        student = copy.deepcopy(module).requires_grad_()
+        student = copy.deepcopy(module)
         optimiser = torch.optim.SGD(student.parameters(), lr=rate, momentum=momentum, weight_decay=decay)
         before = after = _detached(student)
         for x, y in batches:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from rmtbn import _checks
+from rmtbn.measure import network
 from rmtbn.measure.snapshot import probe
 
 Parameters = Mapping[str, Tensor]
@@ -39,17 +40,16 @@ def cross_entropy(
 
 
 def check_batch(module: nn.Module, x: Tensor, y: Tensor) -> None:
-    """Refuse a batch whose inputs are not finite or that has not one class per example.
+    """Refuse inputs that are no finite batch of the module's dtype and device, or that have not one class each.
 
     Raises
     ------
     InvalidArgumentError
         Naming `x`, `y` or `module`.
     """
-    if not bool(torch.isfinite(x).all()):
-        raise _checks.fail("x", "finite", "a tensor with NaN or infinity")
-    if len(x) != len(y) or len(x) == 0:
-        raise _checks.fail("y", f"one class for each of the {len(x)} examples (at least 1)", tuple(y.shape))
+    network.check_input(module, x)
+    if tuple(y.shape) != (len(x),):
+        raise _checks.fail("y", f"one class for each of the {len(x)} examples", tuple(y.shape))
     if not any(p.is_floating_point() for p in module.parameters()):
         raise _checks.fail("module", "a network with parameters", type(module).__name__)
 

@@ -102,7 +102,7 @@ def relative_losses(
     >>> import torch
     >>> net = nn.Linear(1, 2, bias=False).double()
     >>> found = relative_losses(net, torch.ones(1, 1).double(), torch.tensor([0]), steps=[0.0, 0.1])
-    >>> found.relative_loss[0] == 1 > found.relative_loss[1]
+    >>> bool(found.relative_loss[0] == 1 > found.relative_loss[1])
     True
     """
     chosen = _checks.array("steps", list(steps), at_least=0.0)

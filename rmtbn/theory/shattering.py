@@ -76,7 +76,7 @@ def gradient_correlation(block: str, *, depth: int, c: float = 0.0) -> float:
     >>> gradient_correlation("plain", depth=1), gradient_correlation("residual", depth=1)
     (0.5, 0.75)
     >>> round(gradient_correlation("plain", depth=10), 4)  # 2^-10 would be .001
-    0.0339
+    0.0337
     """
     skip = _checks.one_of("block", block, BLOCKS[:2]) == "residual"
     depth = _checks.integer("depth", depth, at_least=0)
