@@ -5,8 +5,9 @@ import math
 import numpy as np
 import pytest
 
-from rmtbn.theory.free.panel_law import PanelLaw, Panels
+from rmtbn.theory.free.panel_law import PanelLaw
 from rmtbn.theory.free.panel_poles import NODES
+from rmtbn.theory.free.panels import Panels
 
 ZETAS = [0.3 + 0.2j, 2.0 + 1e-3j, 2.5 + 1e-12j, 1.7 + 4.0j, -2.0 + 1e-15j, 60.0 + 1.0j, 1e-9 + 1e-9j]
 

@@ -104,7 +104,7 @@ class FreeProductLaw(SpectralMeasure):
         density = np.zeros(x.shape)
         for part in self.bulk:
             inside = (x > part.chart.low) & (x < part.chart.high)
-            density[inside] = part.at(x[inside])[0]
+            density[inside] = part.density(x[inside])
         return np.log(density, where=density > 0, out=np.full(x.shape, -np.inf))
 
     def cdf_log(self, log_lam: ArrayLike) -> Array:

@@ -15,7 +15,8 @@ from rmtbn import _checks
 from rmtbn.activations import Activation
 from rmtbn.theory.free import factors
 from rmtbn.theory.free.factors import Factor
-from rmtbn.theory.free.panel_law import PanelLaw, Panels
+from rmtbn.theory.free.panel_law import PanelLaw
+from rmtbn.theory.free.panels import Panels
 from rmtbn.theory.gauss_hermite import SMALLEST_Q
 from rmtbn.theory.log_slope import RATES, split_slope
 from rmtbn.theory.slope_levels import slope_levels

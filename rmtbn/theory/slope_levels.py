@@ -16,13 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import optimize, special
 
+from rmtbn.theory.crossing import crossing
 from rmtbn.theory.free.levels import Levels
 from rmtbn.theory.free.panel_poles import NODES, TO_SERIES
 from rmtbn.theory.slope_panels import DEPTH, RADIUS, Slope
 
 Array = NDArray[np.float64]
 
-BISECTIONS = 60  # of a branch: to the rounding of its variable
 FLAT = 1e-12  # size of d ln d/dh that counts as 0 where extrema are looked for
 APART = 6.0  # radii between a zero and the next zero or extremum: then 16 nodes resolve ln d - 2 ln |h - h*| to 1e-15
 SAMPLE = 4001  # points on which extrema are looked for
@@ -51,17 +51,14 @@ class Branch(abc.ABC):
     @final
     def at(self, x: Array) -> tuple[Array, Array]:
         """Compute what the branch adds to the density of ln d and to P(ln d <= x)."""
-        first, last = self.log_d(np.array([self.low, self.high])).tolist()
-        low, high = np.full(x.shape, self.low), np.full(x.shape, self.high)
-        for _ in range(BISECTIONS):  # halvings at fixed places, so that the mass never falls as x grows
-            middle = (low + high) / 2
-            beyond = (self.log_d(middle) > x) == (last > first)
-            low, high = np.where(beyond, low, middle), np.where(beyond, middle, high)
-        spread = self.log_spread(low)
-        seen = (x >= min(first, last)) & (x <= max(first, last)) & (spread > 0)
-        density = np.divide(self.slope.gaussian(self.place(low)), spread, where=seen, out=np.zeros(x.shape))
-        least = self.low if last > first else self.high
-        return density, self._mass(self.place(np.full(x.shape, least)), self.place(low))
+        ends = np.array([self.low, self.high])
+        (least, first), (most, last) = sorted(zip(self.log_d(ends).tolist(), ends.tolist(), strict=True))
+        under, over = np.full(x.shape, first), np.full(x.shape, last)
+        t = crossing(lambda place, which: self.log_d(place) - x[which], under, over)
+        spread = self.log_spread(t)
+        seen = (x >= least) & (x <= most) & (spread > 0)
+        density = np.divide(self.slope.gaussian(self.place(t)), spread, where=seen, out=np.zeros(x.shape))
+        return density, self._mass(self.place(under), self.place(t))
 
     def _mass(self, a: Array, b: Array) -> Array:
         """P(h between a and b), by tails on one side."""

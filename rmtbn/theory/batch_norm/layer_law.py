@@ -18,9 +18,10 @@ from rmtbn.theory.batch_norm.directions import DirectionLaw, direction_law
 from rmtbn.theory.batch_norm.fixed_point import normalised
 from rmtbn.theory.free import factors
 from rmtbn.theory.free.factors import Factor
-from rmtbn.theory.free.panel_law import PanelLaw, Panels
+from rmtbn.theory.free.panel_law import PanelLaw
 from rmtbn.theory.free.panel_poles import NODES
 from rmtbn.theory.free.panel_poles import WEIGHTS as GAUSS
+from rmtbn.theory.free.panels import Panels
 
 Array = NDArray[np.float64]
 

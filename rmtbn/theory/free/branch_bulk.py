@@ -73,25 +73,30 @@ class BranchBulk(Bulk):
         """Mass of the interval."""
         return self.content
 
-    def at(self, w: Array) -> tuple[Array, Array]:
-        """Density of ln λ and P(ln λ' <= w), by the branch above w; what is next to an edge is moved off it.
+    def density(self, w: Array) -> Array:
+        """Density of ln λ, by the branch above w; 0 where less than 1e-303 of the mass is below."""
+        seen, points = self._points(w)
+        density = np.zeros(w.shape)
+        density[seen] = np.maximum(self.curve.density(points.u), 0.0)
+        return density
 
-        Where less than 1e-303 of the mass is below, the density is 0 and F the mass below the interval.
-        """
+    def at(self, w: Array) -> tuple[Array, Array]:
+        """Density of ln λ and P(ln λ' <= w); where less than 1e-303 of the mass is below, F is that below it."""
+        seen, points = self._points(w)
+        density, cdf = np.zeros(w.shape), np.full(w.shape, self.start)
+        density[seen] = np.maximum(self.curve.density(points.u), 0.0)
+        cdf[seen] = 1.0 - self.curve.upper_tail(points.u, points.v)
+        return density, cdf
+
+    def _points(self, w: Array) -> tuple[NDArray[np.bool_], Points]:
+        """Tell where there is something to see, and find the branch there; what is next to an edge is moved off it."""
         low, high = self.interval.low, self.interval.high
         w = np.minimum(w, high - NEAREST * max(1.0, abs(high)))
         if math.isfinite(low):
             w = np.maximum(w, low + NEAREST * max(1.0, abs(low)))
         seen = w >= _bottom(self, float(w.min(initial=math.inf)))
-        density, cdf = np.zeros(w.shape), np.full(w.shape, self.start)
-        density[seen], cdf[seen] = self._on_branch(w[seen])
-        return density, cdf
-
-    def _on_branch(self, w: Array) -> tuple[Array, Array]:
-        near = _axis(self).nodes.guess(self.interval.coordinate(w.astype(np.complex128)).real)
-        points = solve(self.curve, w, near, chart=self.interval, anchors=self.anchors)
-        density = np.maximum(self.curve.density(points.u), 0.0)
-        return density, 1.0 - self.curve.upper_tail(points.u, points.v)
+        near = _axis(self).nodes.guess(self.interval.coordinate(w[seen].astype(np.complex128)).real)
+        return seen, solve(self.curve, w[seen], near, chart=self.interval, anchors=self.anchors)
 
     def mean(self, function: Callable[[Array], Array]) -> float:
         """Integrate a function of w against the density."""
@@ -145,7 +150,8 @@ def _lowest(bulk: BranchBulk) -> float:
 def _rule(bulk: BranchBulk) -> Rule:
     table = _axis(bulk)
     cdf = np.concatenate([[bulk.start + bulk.content], table.cdf, [bulk.start]])
-    return rule(bulk.in_chart, np.concatenate([[0.0], table.eta, [table.reach]]), cdf, rounding=bulk.rounding)
+    ends = np.concatenate([[0.0], table.eta, [table.reach]])
+    return rule(bulk.density_in_chart, ends, cdf, cdf_at=lambda eta: bulk.in_chart(eta)[1], rounding=bulk.rounding)
 
 
 def intervals(
@@ -193,7 +199,7 @@ def _mass(log_atoms: tuple[tuple[float, float], ...], w: float) -> float:
 def _gaps(whole: BranchBulk) -> list[tuple[float, float]]:
     """Find the stretches inside the bulk without density, ascending."""
     w = whole.chart.place(whole.reach() * (np.arange(_GRID) + 0.5) / _GRID)[::-1]
-    empty = whole.at(w)[0] < NO_DENSITY
+    empty = whole.density(w) < NO_DENSITY
     first, last = np.flatnonzero(~empty)[[0, -1]]
     turns = [i for i in range(first, last) if empty[i] != empty[i + 1]]
     ends = [_turn(whole, w[i], w[i + 1]) for i in turns]
@@ -204,7 +210,7 @@ def _turn(whole: BranchBulk, low: float, high: float) -> float:
     """Narrow down where the density starts or stops; the edge is the critical point next to the points of the gap."""
     for _ in range(_ROUNDS):
         w = np.linspace(low, high, _SPLIT)
-        empty = whole.at(w)[0] < NO_DENSITY
+        empty = whole.density(w) < NO_DENSITY
         turn = int(np.flatnonzero(empty != empty[0])[0])
         low, high = float(w[turn - 1]), float(w[turn])
     inner, outer = (high, 2 * high - low) if empty[-1] else (low, 2 * low - high)

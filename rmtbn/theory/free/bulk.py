@@ -42,6 +42,10 @@ class Bulk(abc.ABC):
         """Mass of the open interval, with the atoms inside it."""
 
     @abc.abstractmethod
+    def density(self, w: Array) -> Array:
+        """Density of ln λ at w inside the interval."""
+
+    @abc.abstractmethod
     def at(self, w: Array) -> tuple[Array, Array]:
         """Density of ln λ and P(ln λ' <= w), all of the law counted, at w inside the interval."""
 
@@ -102,6 +106,12 @@ class Bulk(abc.ABC):
     @abc.abstractmethod
     def mean(self, function: Callable[[Array], Array]) -> float:
         """Integrate a function of w against the density."""
+
+    @final
+    def density_in_chart(self, eta: Array) -> tuple[Array, Array]:
+        """Compute -dF/dη and w."""
+        w = self.chart.place(eta)
+        return self.density(w) * np.abs(self.chart.slope(eta.astype(np.complex128))), w
 
     @final
     def in_chart(self, eta: Array) -> tuple[Array, Array, Array]:

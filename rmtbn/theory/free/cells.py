@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from rmtbn.theory.free.branch import ConvergenceError
 
 Array = NDArray[np.float64]
-InChart = Callable[[Array], tuple[Array, Array, Array]]
+InChart = Callable[[Array], tuple[Array, Array]]
 
 NODES, WEIGHTS = np.polynomial.legendre.leggauss(8)  # a cubic errs by 1e-5 on a cell, so these by about 1e-20
 AGREES = 1e-12  # of a cell's sum with the change of F
@@ -32,15 +32,17 @@ class Rule:
     weights: Array
 
 
-def rule(in_chart: InChart, ends: Array, cdf: Array, *, rounding: float) -> Rule:
+def rule(density: InChart, ends: Array, cdf: Array, *, cdf_at: Callable[[Array], Array], rounding: float) -> Rule:
     """Make the rule.
 
     Parameters
     ----------
-    in_chart
-        η ↦ -dF/dη, F and w.
+    density
+        η ↦ -dF/dη and w.
     ends, cdf
         Ends of the cells, ascending, and F there.
+    cdf_at
+        η ↦ F.
     rounding
         Rounding error of F.
 
@@ -55,7 +57,7 @@ def rule(in_chart: InChart, ends: Array, cdf: Array, *, rounding: float) -> Rule
     for halving in range(HALVINGS):
         half = (high - low)[:, None] / 2
         eta = (low + high)[:, None] / 2 + half * NODES
-        slope, _, w = (x.reshape(eta.shape) for x in in_chart(eta.ravel()))
+        slope, w = (x.reshape(eta.shape) for x in density(eta.ravel()))
         weights = slope * half * WEIGHTS
         sums = weights.sum(axis=1)
         miss = np.abs(sums - (cdf_low - cdf_high))
@@ -75,7 +77,7 @@ def rule(in_chart: InChart, ends: Array, cdf: Array, *, rounding: float) -> Rule
                 break
             return Rule(w=w, weights=weights)
         middle = (low + high) / 2
-        cdf_middle = in_chart(middle)[1]
+        cdf_middle = cdf_at(middle)
         low, high = np.stack([low, middle], axis=1).ravel(), np.stack([middle, high], axis=1).ravel()
         cdf_low, cdf_high = (
             np.stack([cdf_low, cdf_middle], axis=1).ravel(),

@@ -61,6 +61,10 @@ class FactorBulk(Bulk):
         low, high = self._ends
         return self.law.mass - sum(mass for x, mass in self.law.flat if not low < x < high)
 
+    def density(self, w: Array) -> Array:
+        """Density of ln λ."""
+        return self.at(w)[0]
+
     def at(self, w: Array) -> tuple[Array, Array]:
         """Density of ln λ and P(ln λ' <= w)."""
         x = w - self.log_scale

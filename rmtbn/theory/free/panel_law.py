@@ -6,7 +6,7 @@ where ζ is far from the law; where it is near, or on it, the poles of the integ
 """
 
 import math
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import final
 
 import numpy as np
@@ -15,104 +15,17 @@ from scipy import special
 
 from rmtbn.theory.free.factor_law import FactorLaw, kernel, log_angle
 from rmtbn.theory.free.levels import Levels
-from rmtbn.theory.free.panel_poles import AT_NODES, DERIVATIVE, INTEGRAL, ORDER, TO_SERIES, WEIGHTS, Poles, poles
+from rmtbn.theory.free.panel_poles import AT_NODES, DERIVATIVE, INTEGRAL, TO_SERIES, WEIGHTS, Poles, poles
+from rmtbn.theory.free.panels import POWERS, Panels
 
 Array = NDArray[np.float64]
 Complex = NDArray[np.complex128]
 Index = NDArray[np.intp]
 
 WINDOW = 18.0  # |ln d - ln ζ| beyond which two terms of a geometric series are exact to rounding
-_HALVINGS = 52  # of the search for an extremum of ln d
 _ABOVE = 1e-150  # +0, of which the square is not 0
 NEAR = 1.4  # distance in s within which a pole is looked for
-_POWERS = np.arange(3)[:, None]
 _CHUNK = 50_000  # numbers in one table of points by nodes, to stay in the cache: twice as fast as a table of all points
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Panels:
-    """Panels ascending in their mean ln d, with what is summed over them.
-
-    Parameters
-    ----------
-    log_d, density, weights
-        ln d, the density of the measure in s, and the weights at the nodes, shape (panels, ORDER).
-    series
-        Legendre coefficients of ln d, shape (panels, ORDER).
-    low, high, steepness
-        Extremes of ln d and the largest size of its slope in s, shape (panels,).
-    before, after
-        Logarithms of Σ w d^k over the panels before the i-th, and of Σ w d^-k over it and those after it, k = 0, 1, 2;
-        shape (3, panels + 1).
-    """
-
-    log_d: Array
-    density: Array
-    weights: Array
-    series: Array
-    low: Array
-    high: Array
-    steepness: Array
-    before: Array
-    after: Array
-
-    @classmethod
-    def of(cls, log_d: Array, density: Array) -> "Panels":
-        """Sort and sum."""
-        order = np.argsort(log_d.mean(axis=1))
-        log_d, density = log_d[order], density[order]
-        weights, series = density * WEIGHTS, log_d @ TO_SERIES.T
-        rates = np.polynomial.legendre.legder(series, axis=1)
-        slopes = np.asarray(np.polynomial.legendre.legval(np.linspace(-1, 1, 9), rates.T), dtype=np.float64)
-        values = np.concatenate([log_d, _turns_and_ends(series, slopes)], axis=1)
-        with np.errstate(divide="ignore"):
-            log_weights = np.log(weights)
-        return cls(
-            log_d=log_d,
-            density=density,
-            weights=weights,
-            series=series,
-            low=values.min(axis=1),
-            high=values.max(axis=1),
-            steepness=np.abs(slopes).max(axis=1),
-            before=np.stack([_running(log_weights + k * log_d) for k in (0, 1, 2)]),
-            after=np.stack([_running((log_weights - k * log_d)[::-1])[::-1] for k in (0, 1, 2)]),
-        )
-
-    def shifted(self, by: float) -> "Panels":
-        """Add a constant to ln d."""
-        powers = by * _POWERS
-        return replace(
-            self,
-            log_d=self.log_d + by,
-            series=self.series + by * (np.arange(ORDER) == 0),
-            low=self.low + by,
-            high=self.high + by,
-            before=self.before + powers,
-            after=self.after - powers,
-        )
-
-
-def _turns_and_ends(series: Array, slopes: Array) -> Array:
-    """Values of ln d at both ends of each panel, and at an extremum inside it if there is one; shape (panels, 3)."""
-    places = np.tile([-1.0, 1.0, 1.0], (series.shape[0], 1))
-    turning = np.flatnonzero(slopes.min(axis=1) * slopes.max(axis=1) < 0)
-    rates = series[turning] @ DERIVATIVE.T
-    near = np.argmax(slopes[turning, 1:] * slopes[turning, :-1] <= 0, axis=1)
-    first = slopes[turning, near]
-    low, high = near / 4 - 1, (near + 1) / 4 - 1
-    for _ in range(_HALVINGS if turning.size else 0):  # a slope that is rounding to 0 at an end is no obstacle
-        middle = (low + high) / 2
-        same = np.sum(rates * np.polynomial.legendre.legvander(middle, ORDER - 1), axis=1) * first > 0
-        low, high = np.where(same, middle, low), np.where(same, high, middle)
-    places[turning, 2] = low
-    return np.einsum("ijk,ik->ij", np.polynomial.legendre.legvander(places, series.shape[1] - 1), series)
-
-
-def _running(log_terms: Array) -> Array:
-    """Logarithms of the sums over the first 0, 1, 2, ... panels."""
-    of_panels = special.logsumexp(log_terms, axis=1)
-    return np.concatenate([[-np.inf], np.logaddexp.accumulate(of_panels)])
 
 
 @final
@@ -188,7 +101,7 @@ class PanelLaw(FactorLaw):
 
     def log_moment(self, k: int) -> float:
         """Compute ln E d^k, zero left out."""
-        if abs(k) < len(_POWERS):
+        if abs(k) < len(POWERS):
             of_panels = self.panels.before[k, -1] if k >= 0 else self.panels.after[-k, 0]
         else:
             with np.errstate(divide="ignore"):  # of a weight below the floating range
@@ -233,8 +146,8 @@ class PanelLaw(FactorLaw):
         rows = v.size
         x = (self.panels.log_d[table] - v.real[:, None, None]).reshape(rows, -1)
         first, rest, slope = kernel(x, (self.panels.weights[table] * counted[..., None]).reshape(rows, -1), v.imag)
-        under, small, small2 = np.exp(self.panels.before[:, start] - _POWERS * v)
-        over, large, large2 = np.exp(self.panels.after[:, stop] + _POWERS * v)
+        under, small, small2 = np.exp(self.panels.before[:, start] - POWERS * v)
+        over, large, large2 = np.exp(self.panels.after[:, stop] + POWERS * v)
         first += small + small2 - (over + large + large2)
         rest += under + small + small2 - (large + large2)
         slope += small + 2 * small2 + large + 2 * large2
@@ -271,8 +184,8 @@ class PanelLaw(FactorLaw):
         x = (self.panels.log_d[table] - v.real[:, None, None]).reshape(rows, -1)
         weights = (self.panels.weights[table] * counted[..., None]).reshape(rows, -1)
         total = np.einsum("ij,ij->i", log_angle(x, v.imag), weights)
-        _, small, small2 = np.exp(self.panels.before[:, start] - _POWERS * v).imag
-        over, large, large2 = np.exp(self.panels.after[:, stop] + _POWERS * v)
+        _, small, small2 = np.exp(self.panels.before[:, start] - POWERS * v).imag
+        over, large, large2 = np.exp(self.panels.after[:, stop] + POWERS * v)
         total += over.real * (np.pi - v.imag) - (small + small2 / 2) - (large + large2 / 2).imag
         if self.flat:
             points, masses = np.array(self.flat).T
