@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from rmtbn.compare import SpectrumComparison
+from rmtbn.compare import FINITE_SIZE, SpectrumComparison
 from rmtbn.report.number import number, with_error
 from rmtbn.report.page import Claim
 from rmtbn.result import Scalar
@@ -19,10 +19,11 @@ LEVEL = 0.01
 ALLOWED_RATE = 0.1  # of a slope, for what is of higher order in 1/N at the narrowest networks
 AGREES = ("agrees", "agrees to order 1/N")
 RULE = (
-    "A law is supported if the distance of the widest networks to it is one that finite width explains (at most 4/N, "
-    "or not significant over networks) and the alternative is rejected by the same comparison; contradicted if it is "
-    "itself rejected; inconclusive otherwise. A number is supported if the prediction is within its 99 % confidence "
-    "interval (Student's t) and the alternative is not; contradicted if the prediction is not; inconclusive if both."
+    "A law is supported if the distance of the widest networks to it is one that finite width explains (at most "
+    f"{FINITE_SIZE:g}/N, or not significant over networks) and the alternative is rejected by the same comparison; "
+    "contradicted if it is itself rejected; inconclusive otherwise. A number is supported if the prediction is within "
+    "its 99 % confidence interval (Student's t) and the alternative is not; contradicted if the prediction is not; "
+    "inconclusive if both."
 )
 PENNINGTON = "Pennington, Schoenholz & Ganguli"
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from rmtbn.compare import GivenLaws, SpectrumComparison
+from rmtbn.compare import FINITE_SIZE, GivenLaws, SpectrumComparison
 from rmtbn.report.number import number, with_error
 from rmtbn.report.page import Block, Figure, Page, Section, Table
 from rmtbn.theory.given_layers import zero_share
@@ -179,8 +179,9 @@ def _comparisons(laws: Laws) -> Iterator[Block]:
         "A comparison is worth what it can refuse. Each row holds the distance to the right law and to two wrong ones: "
         "that of one layer more, and that of the other weights (orthogonal ones where they are Gaussian or uniform). p "
         "is the probability of such a distance if the law were exact at this very width, with networks as the unit. "
-        "Limit laws are not exact at a width: the verdict forgives a distance of 4/N. Where units switch off the free "
-        "law itself is refused at depth, for the reason above; one layer more is judged given the ranks."
+        f"Limit laws are not exact at a width: the verdict forgives a distance of {FINITE_SIZE:g}/N. Where units "
+        "switch off the free law itself is refused at depth, for the reason above; one layer more is judged given the "
+        "ranks."
     )
     for weights, written in WEIGHTS_NAMES.items():
         kinds = [kind for kind in laws.kinds if kind.weights == weights]

@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure as Canvas
 from matplotlib.ticker import MaxNLocator
 
-from rmtbn.compare import SpectrumComparison
+from rmtbn.compare import FINITE_SIZE, SpectrumComparison
 from rmtbn.plot.points import points
 from rmtbn.plot.spectrum_density import spectrum_density
 from rmtbn.report.number import number, with_error
@@ -277,8 +277,8 @@ def _claims(products: Products) -> Iterator[Claim]:
             measured=_with_error(found.ks, found.ks_se),
             verdict=verdict,
             evidence=f"{found.networks} products of {found.dimension} singular values, networks as the unit: "
-            f"{found.verdict}. Supported if no difference stands out from that between products or it is below 4/N; "
-            "one product is inconclusive.",
+            f"{found.verdict}. Supported if no difference stands out from that between products or it is below "
+            f"{FINITE_SIZE:g}/N; one product is inconclusive.",
         )
 
 

@@ -14,7 +14,7 @@ from rmtbn.analyses._laws_networks import Kind, cell
 from rmtbn.analyses._laws_records import has_zeros, pooled
 
 from rmtbn import rng
-from rmtbn.compare import compare, compare_given
+from rmtbn.compare import FINITE_SIZE, compare, compare_given
 from rmtbn.linalg.product import identity, log_singular_values, push
 from rmtbn.result import EmpiricalSpectrum
 from rmtbn.theory.fuss_catalan import FussCatalan
@@ -174,7 +174,7 @@ def test_ten_laws_at_three_depths(kind):
         assert compare(other.law(depth), pooled(at(table, depth))).verdict == "rejected"
         if depth < 16 and (kind.activation, kind.weights) != ("linear", "orthogonal"):
             assert deeper.ks_pvalue < 0.01
-            assert deeper.ks - 3 * deeper.ks_se > 4 / 256
+            assert deeper.ks - 3 * deeper.ks_se > FINITE_SIZE / 256
 
 
 @pytest.mark.slow

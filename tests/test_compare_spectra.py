@@ -8,7 +8,7 @@ from scipy import stats
 
 from rmtbn import rng
 from rmtbn._checks import InvalidArgumentError
-from rmtbn.compare import LawDistance, compare
+from rmtbn.compare import FINITE_SIZE, LawDistance, compare
 from rmtbn.result import EmpiricalSpectrum, SpectralMeasure
 from rmtbn.theory.fuss_catalan import FussCatalan
 
@@ -99,7 +99,7 @@ def test_right_law_is_accepted_and_its_neighbours_are_rejected():
         found = compare(FussCatalan(depth=depth), measured)
         assert found.verdict == "rejected"
         assert found.ks_pvalue < 0.01
-        assert found.ks - 3 * found.ks_se > 4 / 128
+        assert found.ks - 3 * found.ks_se > FINITE_SIZE / 128
 
 
 def test_law_of_other_weights_is_rejected():
@@ -208,12 +208,23 @@ def test_allowance_for_finite_size_is_kappa_over_width():
     found = compare(law, measured)
     turn = 16 * (found.ks - 3 * found.ks_se)
     assert found.ks_pvalue < 0.01
-    assert 0 < turn < 4
+    assert 0 < turn < FINITE_SIZE
     assert found.verdict == "agrees to order 1/N"
     assert compare(law, measured, finite_size=0.99 * turn).verdict == "rejected"
     assert compare(law, measured, finite_size=1.01 * turn).verdict == "agrees to order 1/N"
     assert compare(law, measured, finite_size=turn, width=15).verdict == "agrees to order 1/N"
     assert compare(law, measured, finite_size=turn, width=17).verdict == "rejected"
+
+
+@pytest.mark.parametrize(("depth", "width"), [(4, 48), (10, 96)])
+def test_the_allowance_tells_neighbouring_laws_apart(depth, width):
+    """L = 4 at N = 48, L = 10 at N = 96: laws of L ± 1 factors are rejected, the right one not; κ = 4 lets one pass."""
+    measured = spectrum(products(20, width=width, depth=depth, seed=3))
+    assert compare(FussCatalan(depth=depth), measured).verdict in {"agrees", "agrees to order 1/N"}
+    wrong = [compare(FussCatalan(depth=other), measured) for other in (depth - 1, depth + 1)]
+    assert [one.verdict for one in wrong] == ["rejected"] * 2
+    lenient = compare(FussCatalan(depth=depth + 1), measured, finite_size=4.0)
+    assert lenient.verdict == "agrees to order 1/N"
 
 
 def test_results_are_reproducible():

@@ -1,11 +1,21 @@
 """Free sums on the line against the sums that are known."""
 
+import dataclasses
+import math
+
 import numpy as np
 import pytest
+from scipy import integrate
 
 from rmtbn._checks import InvalidArgumentError
 from rmtbn.theory.free import series
 from rmtbn.theory.free.addition import free_sum, marchenko_pastur, point_masses, semicircle
+from rmtbn.theory.marchenko_pastur import MarchenkoPastur
+
+
+def wide_semicircle(x):
+    """1/2 + x √(100 - x²)/(100π) + arcsin(x/10)/π."""
+    return 0.5 + x * np.sqrt(100 - x**2) / (100 * np.pi) + np.arcsin(x / 10) / np.pi
 
 
 def test_the_sum_of_two_semicircles_is_a_semicircle():
@@ -62,6 +72,56 @@ def test_heavy_atoms_stay():
     law = free_sum(point_masses([0, 1], [0.2, 0.8]), point_masses([0, 1], [0.3, 0.7]))
     np.testing.assert_allclose(law.atoms, [(1, 0.1), (2, 0.5)], atol=1e-14)
     assert law.support[1] == 2.0
+
+
+CLOSED = {
+    "semicircle": (free_sum(semicircle(9.0), semicircle(16.0)), wide_semicircle),
+    "marchenko-pastur": (
+        free_sum(marchenko_pastur(0.6), marchenko_pastur(0.6)),
+        MarchenkoPastur(ratio=0.3, log_scale=math.log(2)).cdf,
+    ),
+    "atom": (
+        free_sum(marchenko_pastur(3.0), marchenko_pastur(3.0)),
+        MarchenkoPastur(ratio=1.5, log_scale=math.log(2)).cdf,
+    ),
+    "coins": (free_sum(point_masses([-1, 1]), point_masses([-1, 1])), lambda x: 0.5 + np.arcsin(x / 2) / np.pi),
+}
+
+
+@pytest.mark.parametrize("name", CLOSED)
+def test_distribution_functions_of_sums_in_closed_form(name):
+    """F of a semicircle, of Marchenko & Pastur with and without an atom, of the arcsine law; 0 and 1 outside."""
+    law, exact = CLOSED[name]
+    low, high = law.support
+    x = low + (high - low) * np.array([0.003, 0.1, 0.35, 0.5, 0.8, 0.99])
+    np.testing.assert_allclose(law.cdf(x), exact(x), rtol=0, atol=1e-11)
+    np.testing.assert_array_equal(law.cdf([low - 1e-9, high, high + 3.0]), [0.0, 1.0, 1.0])
+    assert law.cdf(np.zeros((2, 3))).shape == (2, 3)
+
+
+def test_the_distribution_function_of_a_sum_jumps_at_its_atoms():
+    """0.8 δ_1 + 0.2 δ_0 plus 0.7 δ_1 + 0.3 δ_0: F has jumps 0.1 at 1 and 0.5 at 2, and ∫ ρ between them."""
+    law = free_sum(point_masses([0, 1], [0.2, 0.8]), point_masses([0, 1], [0.3, 0.7]))
+    for x, mass in law.atoms:
+        below, at = law.cdf([np.nextafter(x, -1.0), x])
+        assert at - below == pytest.approx(mass, abs=1e-10)
+    low, high = 0.3, 0.9
+    mass = integrate.quad(lambda x: float(law.pdf(x)), low, high, epsabs=1e-12)[0]
+    assert float(law.cdf(high) - law.cdf(low)) == pytest.approx(mass, abs=1e-10)
+    grid = law.cdf(np.linspace(-0.1, 2.1, 201))
+    assert np.all(np.diff(grid) >= -1e-12)
+
+
+def test_the_distribution_function_rests_in_gaps():
+    """Points 0, 1, 4 of weight 1/3 and a narrow semicircle: 1/3 and 2/3 in between."""
+    law = free_sum(semicircle(0.01), point_masses([0.0, 1.0, 4.0]))
+    np.testing.assert_allclose(law.cdf([0.5, 2.0, 3.0]), [1 / 3, 2 / 3, 2 / 3], rtol=0, atol=1e-11)
+
+
+def test_a_summand_without_its_potential_has_no_distribution_function():
+    law = free_sum(semicircle(), dataclasses.replace(semicircle(), angle=None))
+    with pytest.raises(InvalidArgumentError, match="`first and second` must be given with their `angle`"):
+        law.cdf(0.0)
 
 
 def test_bad_laws_are_refused():

@@ -10,6 +10,7 @@ from rmtbn.compare.spectra import FINITE_SIZE, SpectrumComparison, compare_spect
 from rmtbn.result import DepthProfile, EmpiricalSpectrum, Scalar, SpectralMeasure
 
 __all__ = [
+    "FINITE_SIZE",
     "GivenLaws",
     "LawDistance",
     "ProfileComparison",
@@ -64,8 +65,8 @@ def compare(
     width
         N, for the 1/N correction of a profile; a spectrum takes its own dimension unless told otherwise.
     finite_size
-        Coefficient κ of the allowance κ/N for what the prediction, made for N → ∞, leaves out. Spectra: 4 (see
-        `FINITE_SIZE`). Profiles: 0, that is no allowance.
+        Coefficient κ of the allowance κ/N for what the prediction, made for N → ∞, leaves out. Spectra: 1.5
+        (see `FINITE_SIZE`). Profiles: 0, that is no allowance.
 
     Raises
     ------

@@ -112,7 +112,7 @@ class FreeSum:
             total[near] = np.where(place[near] >= at, sides + mass / 2, sides - mass / 2)
             inside &= ~near
         total[inside] = self._below(place[inside])
-        return np.clip(total, 0.0, 1.0)
+        return np.asarray(np.clip(total, 0.0, 1.0))
 
     def _below(self, x: Array) -> Array:
         """F where there is no atom."""
