@@ -132,7 +132,7 @@ def _by_product(links: Chain, x: Tensor) -> tuple[np.ndarray, float, float | Non
     if links.rank == links.start_rows:  # no zeros to be found; ε makes every layer worth a re-factorisation of its own
         for step in steps:
             _, columns = functools.reduce(lambda at, move: move(*at), step, (x, product.u))
-            product = products.push(product, columns, exact=step is steps[-1])
+            product = products.push(product, columns, exact=False)  # of U only its product with the rest is used
     else:
         product, _ = push_forward(product, x, steps)
     found = products.log_singular_values(product)

@@ -1,0 +1,95 @@
+"""The claims of `rmtbn bn-jacobian`: the law, its zeros and the per-sample blocks, each judged by its numbers."""
+
+import math
+from collections.abc import Iterator
+
+from rmtbn.report.number import number, with_error
+from rmtbn.report.page import Claim
+from rmtbn.theory.bn_mean_field import block_share, zero_share
+
+from ._bn_jacobian_figures import name
+from ._bn_jacobian_records import BatchSpectra, Kind
+from ._schemes_claims import judge
+
+LIMIT = {"gaussian": 0.03, "orthogonal": 0.02}  # of the KS distance, at B well below N
+SIGMAS = 3.0
+RULE = (
+    "A law is supported if the KS distance to it is below 0.03 (orthogonal weights: 0.02) and smaller than the one to "
+    "the law of one layer more by three standard errors of both; contradicted if the law of one layer more is nearer "
+    "by as much, or if the distance exceeds its limit by three standard errors; inconclusive otherwise. A share is "
+    "supported if the prediction is within its 99 % confidence interval over networks and the alternative is not; "
+    "contradicted if the prediction is not; inconclusive if both are."
+)
+SOURCE = "docs/derivations/batch_norm_jacobian.md"
+
+
+def claims(found: BatchSpectra) -> tuple[Claim, ...]:
+    """Judge every claim whose networks are there."""
+    return tuple(_claims(found))
+
+
+def _claims(found: BatchSpectra) -> Iterator[Claim]:
+    nearest = [kind for kind in found.kinds if kind.width == found.widths[-1] and kind.batch == _batch(found)]
+    depth = found.depths[len(found.depths) // 2]
+    for kind in nearest:
+        yield _law_claim(found, kind, depth)
+    for kind in nearest:
+        if kind.weights == "gaussian":
+            yield _block_claim(found, kind, found.depths[-1])
+            yield _zero_claim(found, kind)
+
+
+def _batch(found: BatchSpectra) -> int:
+    """Return the second smallest batch, at which second moments are finite and B/N is small."""
+    return found.batches[min(1, len(found.batches) - 1)]
+
+
+def _law_claim(found: BatchSpectra, kind: Kind, depth: int) -> Claim:
+    right, wrong = found.comparison(kind, depth), found.deeper(kind, depth)
+    limit, margin = LIMIT[kind.weights], SIGMAS * math.hypot(right.ks_se, wrong.ks_se)
+    if right.ks < limit and wrong.ks - right.ks > margin:
+        verdict = "supported"
+    elif right.ks - wrong.ks > margin or right.ks - SIGMAS * right.ks_se > limit:
+        verdict = "contradicted"
+    else:
+        verdict = "inconclusive"
+    return Claim(
+        statement=f"Squared singular values of {name(kind.activation)} networks with batch normalisation and "
+        f"{kind.weights} weights follow the free product of their layers on 1^⊥.",
+        source=SOURCE,
+        predicted=f"KS below {limit} to the law of {depth} layers",
+        measured=f"KS {with_error(right.ks, right.ks_se)}; {with_error(wrong.ks, wrong.ks_se)} to that of {depth + 1}",
+        verdict=verdict,
+        evidence=f"{right.networks} networks, B = {kind.batch}, N = {kind.width}, {right.dimension} values each.",
+    )
+
+
+def _block_claim(found: BatchSpectra, kind: Kind, depth: int) -> Claim:
+    share = found.block_share(kind, depth)
+    predicted = block_share(kind.activation, batch_size=kind.batch, depth=depth)
+    return Claim(
+        statement=f"Who looks at one example at a time misses most of the Jacobian of a deep {name(kind.activation)} "
+        "network with batch normalisation.",
+        source=SOURCE,
+        predicted=f"share {number(predicted, digits=4)} of ‖J‖² in the per-sample blocks at depth {depth}",
+        measured=with_error(share.value, share.se),
+        verdict=judge(share, predicted=predicted, alternative=1.0, allowance=1 / kind.width),
+        evidence=f"{share.networks} networks, B = {kind.batch}, N = {kind.width}; the alternative is 1, examples that "
+        "do not couple; allowed for finite width: 1/N.",
+    )
+
+
+def _zero_claim(found: BatchSpectra, kind: Kind) -> Claim:
+    depth = found.depths[0]
+    predicted = zero_share(kind.activation, batch_size=kind.batch)
+    exact, both = (found.zeros(kind, depth, leaked=leaked) for leaked in (False, True))
+    return Claim(
+        statement=f"Batch normalisation removes two directions of each feature, mean and scale, for ε → 0: zeros of "
+        f"the whole matrix, {name(kind.activation)}.",
+        source=SOURCE,
+        predicted=f"{number(predicted, digits=4)} of all values",
+        measured=f"{with_error(both.value, both.se)} ({number(exact.value, digits=4)} exactly, the rest by ε)",
+        verdict=judge(both, predicted=predicted, alternative=1 / kind.batch, allowance=1e-12),
+        evidence=f"{both.networks} networks, B = {kind.batch}, N = {kind.width}, depth {depth}; the alternative is "
+        "1/B, the mean alone.",
+    )

@@ -1,0 +1,106 @@
+"""The figures of `rmtbn bn-jacobian`: networks over their laws, laws over B and depth, distances, blocks."""
+
+from collections.abc import Mapping, Sequence
+from math import ceil
+from types import MappingProxyType
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure as Canvas
+
+from rmtbn.plot.decades import LN10
+from rmtbn.plot.law_density import law_density
+from rmtbn.plot.points import points
+from rmtbn.plot.spectrum_density import spectrum_density
+from rmtbn.result import EmpiricalSpectrum, SpectralMeasure
+from rmtbn.theory.bn_mean_field import block_share
+
+from ._bn_jacobian_records import BatchSpectra, Kind, law_of
+
+NAMES: Mapping[str, str] = MappingProxyType(
+    {"linear": "linear", "relu": "ReLU", "leaky_relu": "leaky ReLU", "hard_tanh": "hard tanh", "gelu": "GELU",
+     "silu": "SiLU", "selu": "SELU"}
+)  # fmt: skip
+HIDDEN = 0.01  # share of the smallest values that panels leave out of sight
+BINS = 28  # of a panel
+
+
+def name(activation: str) -> str:
+    """Name an activation as papers do."""
+    return NAMES.get(activation, activation)
+
+
+def draw_densities(found: BatchSpectra, kinds: Sequence[Kind], canvas: Canvas) -> None:
+    """Draw a row of panels per kind, a column per depth."""
+    panels = canvas.subplots(len(kinds), len(found.depths), squeeze=False)
+    for row, kind in zip(panels, kinds, strict=True):
+        for ax, depth in zip(row, found.depths, strict=True):
+            _panel(ax, found.spectrum(kind, depth), found.law(kind, depth))
+            ax.set_title(f"{name(kind.activation)}, L = {depth}")
+            if ax is not row[0]:
+                ax.set_ylabel("")
+            if row is not panels[-1]:
+                ax.set_xlabel("")
+    handles, labels = panels[0][0].get_legend_handles_labels()
+    canvas.legend(handles, labels, loc="outside upper right", ncols=len(labels))
+
+
+def _panel(ax: Axes, spectrum: EmpiricalSpectrum, law: SpectralMeasure) -> None:
+    """Draw a histogram and the law, from the quantile `HIDDEN` of the values that are not 0 on."""
+    zeros = spectrum.zero_fraction
+    (low, high), start = spectrum.log_bulk or (0.0, 1.0), float(spectrum.log_ppf(zeros + HIDDEN * (1 - zeros)))
+    bins = ceil(BINS * (high - low) / max(high - start, 1e-9))
+    spectrum_density(spectrum, law=law, bins=min(bins, 400), ax=ax)
+    for text in ax.texts:
+        text.set_fontsize(7)
+    ax.set_xlim(start / LN10, high / LN10 + 0.05 * (high - start) / LN10)
+
+
+def draw_laws(found: BatchSpectra, activation: str, canvas: Canvas) -> None:
+    """Draw the laws of one activation, Gaussian weights: over B at the middle depth, over depth at the middle B."""
+    left, right = canvas.subplots(1, 2)
+    depth, batch = found.depths[len(found.depths) // 2], found.batches[len(found.batches) // 2]
+    law_density({f"B = {b}": law_of(activation, "gaussian", b, depth) for b in found.batches}, ax=left)
+    law_density({f"L = {d}": law_of(activation, "gaussian", batch, d) for d in found.depths}, ax=right)
+    left.set_title(f"{name(activation)}, L = {depth}")
+    right.set_title(f"{name(activation)}, B = {batch}")
+    for ax in (left, right):
+        ax.legend(fontsize=8)
+
+
+def draw_distances(found: BatchSpectra, canvas: Canvas) -> None:
+    """Draw KS distances against B/N at the deepest networks, Gaussian weights left, orthogonal right."""
+    axes, depth = canvas.subplots(1, 2, sharey=True), found.depths[-1]
+    for ax, weights in zip(axes, ("gaussian", "orthogonal"), strict=True):
+        for activation in dict.fromkeys(kind.activation for kind in found.kinds):
+            kinds = [kind for kind in found.kinds if (kind.activation, kind.weights) == (activation, weights)]
+            aside = 1.05 ** (len(ax.containers) - 1)  # points of one ratio stand beside one another
+            distances = [found.comparison(kind, depth) for kind in kinds]
+            errors = [one.ks_se for one in distances]
+            places = [aside * kind.ratio for kind in kinds]
+            points(places, [one.ks for one in distances], se=errors, label=name(activation), ax=ax)
+        ax.set(xscale="log", yscale="log", xlabel="B/N", title=f"{weights} weights".capitalize())
+        ratios = sorted({kind.ratio for kind in found.kinds})
+        ax.set_xticks(ratios, [f"{ratio:.3g}" for ratio in ratios])
+        ax.minorticks_off()
+    axes[0].set_ylabel("KS distance to the law")
+    axes[0].legend(fontsize=8)
+
+
+def draw_blocks(found: BatchSpectra, canvas: Canvas) -> None:
+    """Draw the share of the per-sample blocks against depth, a panel per batch, Gaussian weights, widest networks."""
+    panels = canvas.subplots(1, len(found.batches), sharey=True, squeeze=False)[0]
+    for ax, batch in zip(panels, found.batches, strict=True):
+        for activation in dict.fromkeys(kind.activation for kind in found.kinds):
+            kind = Kind(activation=activation, weights="gaussian", batch=batch, width=found.widths[-1])
+            shares = [found.block_share(kind, depth) for depth in found.depths]
+            theory = np.array([block_share(activation, batch_size=batch, depth=d) for d in found.depths])
+            aside = 1.04 ** (len(ax.containers) - 1)
+            points(np.array(found.depths) * aside, [s.value for s in shares], se=[s.se for s in shares],
+                   label=name(activation), line=(found.depths, theory), ax=ax)  # fmt: skip
+        ax.axhline(1 / batch, color="C5", lw=1, ls=":", label="1/B")
+        ax.set(xscale="log", xlabel="depth L", title=f"B = {batch}", ylim=(0, 1))
+        ax.set_xticks(found.depths, [str(depth) for depth in found.depths])
+        ax.minorticks_off()
+    panels[0].set_ylabel("share of ‖J‖² in the blocks")
+    panels[-1].legend(fontsize=8)

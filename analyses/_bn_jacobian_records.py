@@ -1,0 +1,113 @@
+"""The records of `rmtbn bn-jacobian`: spectra by kind of network and depth, their laws, zeros and blocks."""
+
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+import pandas as pd
+
+from rmtbn.compare import SpectrumComparison, compare
+from rmtbn.result import EmpiricalSpectrum, Scalar
+from rmtbn.sweep.grid import Value
+from rmtbn.theory import bn_mean_field
+from rmtbn.theory.bn_mean_field import BatchJacobianLaw, batch_jacobian_law
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kind:
+    """A kind of network: activation, law of the weights, examples of the batch, width."""
+
+    activation: str
+    weights: str
+    batch: int
+    width: int
+
+    def parameters(self) -> dict[str, Value]:
+        """Return the parameters of a cell, with the spread over the batch at the fixed point."""
+        point = bn_mean_field.fixed_point(self.activation, batch_size=self.batch)
+        spread = point.q * (1 - point.c)
+        return {
+            "activation": self.activation,
+            "weights": self.weights,
+            "batch": self.batch,
+            "width": self.width,
+            "spread": spread,
+        }
+
+    @property
+    def ratio(self) -> float:
+        """B/N."""
+        return self.batch / self.width
+
+
+@cache
+def law_of(activation: str, weights: str, batch: int, depth: int) -> BatchJacobianLaw:
+    """Return the law of a kind, which knows no width."""
+    return batch_jacobian_law(activation, batch_size=batch, depth=depth, weights=weights)
+
+
+class BatchSpectra:
+    """Spectra of all kinds and depths, with their comparisons, each computed once.
+
+    Parameters
+    ----------
+    rows
+        The table "spectra" of a run: one row per network.
+    """
+
+    def __init__(self, rows: pd.DataFrame) -> None:
+        self.rows = rows
+        named = rows[["activation", "weights", "batch", "width"]].drop_duplicates().itertuples(index=False, name=None)
+        self.kinds = tuple(Kind(activation=a, weights=w, batch=int(b), width=int(n)) for a, w, b, n in named)
+        self.depths = tuple(sorted({int(depth) for depth in rows.depth}))
+        self.widths = tuple(sorted({kind.width for kind in self.kinds}))
+        self.batches = tuple(sorted({kind.batch for kind in self.kinds}))
+        self.comparison = cache(self._comparison)
+        self.deeper = cache(self._deeper)
+
+    def chosen(self, kind: Kind, depth: int) -> pd.DataFrame:
+        """Return the rows of one kind and depth."""
+        rows = self.rows
+        return rows[
+            (rows.activation == kind.activation)
+            & (rows.weights == kind.weights)
+            & (rows.batch == kind.batch)
+            & (rows.width == kind.width)
+            & (rows.depth == depth)
+        ]
+
+    def spectrum(self, kind: Kind, depth: int) -> EmpiricalSpectrum:
+        """Pool the networks of one kind and depth; what ε lets pass is counted among the zeros."""
+        rows = self.chosen(kind, depth)
+        return EmpiricalSpectrum(
+            by_network=np.array(rows.log_singular_values.tolist(), dtype=np.float64),
+            relative_error=float(rows.relative_error.max()),
+            method="product",
+            batch_stats="batch",
+        )
+
+    def law(self, kind: Kind, depth: int) -> BatchJacobianLaw:
+        """Return the law that theory gives."""
+        return law_of(kind.activation, kind.weights, kind.batch, depth)
+
+    def _comparison(self, kind: Kind, depth: int) -> SpectrumComparison:
+        return compare(self.law(kind, depth), self.spectrum(kind, depth))
+
+    def _deeper(self, kind: Kind, depth: int) -> SpectrumComparison:
+        """Compare with the law of one layer more."""
+        return compare(self.law(kind, depth + 1), self.spectrum(kind, depth))
+
+    def zeros(self, kind: Kind, depth: int, *, leaked: bool) -> Scalar:
+        """Mean share of exact zeros of the whole B·N × B·N matrix, with what ε lets pass or without."""
+        rows = self.chosen(kind, depth)
+        counts = rows.zeros + (rows.leaked if leaked else 0) + kind.width  # 1 ⊗ v goes to zero
+        return Scalar.over_networks(counts / (kind.batch * kind.width), symbol="", label="share of zeros")
+
+    def block_share(self, kind: Kind, depth: int) -> Scalar:
+        """Share of the mean ‖J‖² in the per-sample blocks, its error over networks by the ratio of means."""
+        rows = self.chosen(kind, depth)
+        own, every = rows.block_norm.to_numpy(dtype=np.float64), rows.whole_norm.to_numpy(dtype=np.float64)
+        share = own.sum() / every.sum()
+        spread = np.std(own - share * every, ddof=1) / np.sqrt(len(own)) if len(own) > 1 else np.inf
+        label = "share of ‖J‖² in the per-sample blocks"
+        return Scalar(value=share, se=float(spread / every.mean()), symbol="", label=label, networks=len(own))
