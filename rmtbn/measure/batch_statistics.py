@@ -65,10 +65,14 @@ def fixed(module: nn.Module, batch_stats: str | None) -> Iterator[None]:
     batch_stats
         As `resolve` returns it.
     """
-    norms = [child for child in module.modules() if isinstance(child, _NormBase)]
+    parts = list(module.modules())  # once: the walk through many small networks takes as long as pushing them
+    norms = [part for part in parts if isinstance(part, _NormBase)]
     before = [(norm, norm.training, norm.track_running_stats) for norm in norms]
-    buffers = [(buffer, buffer.detach().clone()) for buffer in module.buffers()]
-    devices = sorted({tensor.device.index for tensor in module.parameters() if tensor.is_cuda})
+    buffers = [
+        (buffer, buffer.detach().clone()) for part in parts for buffer in part._buffers.values() if buffer is not None
+    ]
+    held = (tensor for part in parts for tensor in part._parameters.values() if tensor is not None)
+    devices = sorted({tensor.device.index for tensor in held if tensor.is_cuda})
     with torch.random.fork_rng(devices), torch.no_grad(), sdpa_kernel(SDPBackend.MATH), full_float32():
         try:
             for norm in norms:
