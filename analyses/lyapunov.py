@@ -16,7 +16,7 @@ import torch
 
 from rmtbn import inits, rng
 from rmtbn.activations import ACTIVATIONS
-from rmtbn.measure.jacobian import prefix_spectra
+from rmtbn.measure.growth import growth
 from rmtbn.nets.mlp import mlp
 from rmtbn.plot.theme import STYLES
 from rmtbn.report.render import write
@@ -83,8 +83,9 @@ def cell(
         inits.initialise(module, init, generator=generator, activation=activation, **kind.sigmas())
         x = torch.randn(batch, width, generator=rng.torch_generator(seed, "input", *labels), dtype=torch.float64)
         x = x * (input_square(kind) / x.square().mean(1, keepdim=True)).sqrt()
-        found = prefix_spectra(module, x.to(**place), after=[f"phi_{d}" for d in depths])
-        rows += [(network, d, list(found[f"phi_{d}"].by_network[0]), found[f"phi_{d}"].accuracy) for d in depths]
+        found = growth([module], x.to(**place), after=[f"phi_{d}" for d in depths])
+        values, errors = found.log_singular_values[0].tolist(), found.relative_error.tolist()
+        rows += [(network, d, values[i], errors[i]) for i, d in enumerate(depths)]
     columns = ("network", "layer", "log_singular_values", "relative_error")
     return {"spectra": pd.DataFrame(rows, columns=list(columns))}
 
