@@ -80,6 +80,11 @@ def array(
     return numbers
 
 
+def probabilities(p: ArrayLike) -> NDArray[np.float64]:
+    """Return `p`, at which quantiles are asked for, as a float64 array of numbers in [0, 1]."""
+    return array("p", p, at_least=0.0, at_most=1.0)
+
+
 def one_of(name: str, value: object, options: Iterable[str]) -> str:
     """Return `value` if it is one of the `options`."""
     names = list(options)

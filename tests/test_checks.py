@@ -108,6 +108,14 @@ def test_arrays_with_a_bad_entry_name_that_entry(values, message):
         _checks.array("p", values, at_least=0.0, at_most=1.0)
 
 
+def test_probabilities_are_in_the_unit_interval():
+    """0 and 1 are; what is outside is named."""
+    np.testing.assert_array_equal(_checks.probabilities([0, 0.5, 1]), [0.0, 0.5, 1.0])
+    for bad in (-0.1, 1.5):
+        with pytest.raises(InvalidArgumentError, match=rf"`p` must be numbers .*>= 0.0 and <= 1.0; got {bad}"):
+            _checks.probabilities([0.5, bad])
+
+
 def test_options_are_listed_when_none_matches():
     """The message is the remedy: it lists what would have passed."""
     assert _checks.one_of("norm", "batch", {"none": 1, "batch": 2}) == "batch"

@@ -16,6 +16,7 @@ from rmtbn.theory import mean_field
 from rmtbn.theory.free.factors import multiplicative_normal
 from rmtbn.theory.free_probability import free_product_law
 from rmtbn.theory.residual import ResidualLaw, branch_variance, residual_law
+from rmtbn.theory.residual_moments import residual_moments
 
 VARIANCES = (1e-6, 1e-3, 0.125, 0.5, 1.0, 10.0, 1e3)
 P = np.concatenate([[1e-8, 1e-6, 1e-3], np.linspace(0.01, 0.99, 33), [1 - 1e-3, 1 - 1e-6]])
@@ -168,13 +169,16 @@ def test_variance_must_be_a_positive_number(c):
 
 def test_branch_variance_is_that_of_the_branches():
     """c = Σ α²χ: σ_w² of linear branches, σ_w²/2 of ReLU, χ₁(q_l) along the lengths of tanh; its square for m = 2."""
-    assert branch_variance("linear", depth=7, sigma_w=1.5, alpha=0.2) == pytest.approx(7 * 0.04 * 2.25)
-    assert branch_variance("relu", depth=7, sigma_w=2, alpha=0.2, branch_layers=2) == pytest.approx(7 * 0.04 * 4)
+    assert branch_variance(residual_moments("linear", depth=7, sigma_w=1.5, alpha=0.2)) == pytest.approx(
+        7 * 0.04 * 2.25
+    )
+    two = residual_moments("relu", depth=7, sigma_w=2, alpha=0.2, branch_layers=2)
+    assert branch_variance(two) == pytest.approx(7 * 0.04 * 4)
     total, q = 0.0, 0.8
     for _ in range(5):
         total += 0.09 * mean_field.chi1(q, "tanh", sigma_w=1.4)
         q += 0.09 * mean_field.length_map(q, "tanh", sigma_w=1.4, sigma_b=0.3)
-    found = branch_variance("tanh", depth=5, sigma_w=1.4, sigma_b=0.3, alpha=0.3, q0=0.8)
+    found = branch_variance(residual_moments("tanh", depth=5, sigma_w=1.4, sigma_b=0.3, alpha=0.3, q0=0.8))
     assert found == pytest.approx(total, rel=1e-10)
 
 
@@ -205,7 +209,8 @@ def residual_spectrum(activation, *, depth, width, alpha, sigma_w, networks):
 def test_real_residual_networks_follow_the_law_of_their_branch_variance_and_no_other(activation, sigma_w):
     """L = 100 blocks x + α W₂ φ(W₁ x), N = 100, 10 networks: accepted; with 1.3 c rejected. Networks are the unit."""
     measured = residual_spectrum(activation, depth=100, width=100, alpha=0.08, sigma_w=sigma_w, networks=10)
-    c = branch_variance(activation, depth=100, sigma_w=sigma_w, alpha=0.08, branch_layers=2, linear_first=True)
+    moments = residual_moments(activation, depth=100, sigma_w=sigma_w, alpha=0.08, branch_layers=2, linear_first=True)
+    c = branch_variance(moments)
     found = compare(residual_law(c=c), measured)
     assert found.verdict in {"agrees", "agrees to order 1/N"}
     assert found.ks < 0.02

@@ -212,7 +212,7 @@ class EmpiricalSpectrum(SpectralMeasure):
 
     def log_ppf(self, p: ArrayLike) -> Array:
         """Order statistics of log λ."""
-        p = _checks.array("p", p, at_least=0.0, at_most=1.0)
+        p = _checks.probabilities(p)
         index = np.ceil(p * self._ascending.size - 1e-9).astype(int) - 1
         return np.asarray(self._ascending[np.clip(index, 0, self._ascending.size - 1)])
 

@@ -96,7 +96,7 @@ class TabulatedLaw(SpectralMeasure):
 
     def log_ppf(self, p: ArrayLike) -> Array:
         """Quantiles of ln λ: atoms where p falls into their jumps, else by inverting the table."""
-        p = _checks.array("p", p, at_least=0.0, at_most=1.0)
+        p = _checks.probabilities(p)
         low = self.edges[0] if self.edges else self.log_atoms[0][0]
         quantile = np.full(p.shape, min([low, *(place for place, _ in self.log_atoms)]))
         share, taken = p.copy(), np.zeros(p.shape, dtype=bool)

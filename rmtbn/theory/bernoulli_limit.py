@@ -27,11 +27,11 @@ from scipy import special
 from rmtbn import _checks
 from rmtbn.result import SpectralMeasure
 from rmtbn.theory.angle_functions import angle, arctangent_gap
+from rmtbn.theory.edge_distance import by_edge_distance
 from rmtbn.theory.newton import newton
 
 Array = NDArray[np.float64]
 
-_FARTHEST = 1e280  # farther than this below ln(edge), λ counts as 0
 _LEAST = 1e-280  # mass below which a tail counts as that much
 _TABLE = np.linspace(-45.0, 45.0, 361)  # of u, from which Newton's method starts
 
@@ -93,7 +93,7 @@ class BernoulliLimit(SpectralMeasure):
 
     def log_ppf(self, p: ArrayLike) -> Array:
         """Quantiles of log λ, by Newton's method in u on the log odds within the bulk."""
-        probability = _checks.array("p", p, at_least=0.0, at_most=1.0)
+        probability = _checks.probabilities(p)
         edge, edge_low = self._edge
         quantile = np.where(probability > 0, edge, -np.inf)
         quantile[probability > self._mass] = self._log_atom
@@ -160,13 +160,11 @@ class BernoulliLimit(SpectralMeasure):
 
     def _at_angle(self, log_lam: ArrayLike, function: Callable[[Array], Array], *, below: float, above: float) -> Array:
         """Evaluate `function` of u at each log λ of the bulk, and the given constants outside it."""
-        x = _checks.array("log_lam", log_lam)
-        edge, edge_low = self._edge
-        fall = (edge - x) + edge_low
-        inside = (fall > 0) & (fall < _FARTHEST)
-        values = np.where(fall > 0, below, above)
-        values[inside] = function(_angle_at_fall(fall[inside]))
-        return values
+
+        def at_fall(fall: Array) -> Array:
+            return function(_angle_at_fall(fall))
+
+        return by_edge_distance(log_lam, self._edge, at_fall, below=below, above=above)
 
     def _angle_at_odds(self, odds: Array) -> Array:
         """Solve ln(above/below) = odds for u."""

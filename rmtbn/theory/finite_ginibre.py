@@ -101,7 +101,7 @@ class FiniteGinibre(SpectralMeasure):
 
     def log_ppf(self, p: ArrayLike) -> Array:
         """Quantiles of log λ; for 0 < p < 1e-12 and 1 - 1e-12 < p < 1 those of these bounds, the accuracy of cdf."""
-        probability = _checks.array("p", p, at_least=0.0, at_most=1.0)
+        probability = _checks.probabilities(p)
         quantile = _table(self.width, self.depth).quantile(np.clip(probability, _FLOOR, 1 - _FLOOR)) + self.log_scale
         return np.where(probability == 0, -np.inf, np.where(probability == 1, np.inf, quantile))
 

@@ -23,12 +23,12 @@ from scipy import special
 
 from rmtbn import _checks
 from rmtbn.result import SpectralMeasure
+from rmtbn.theory.edge_distance import by_edge_distance
 from rmtbn.theory.newton import newton
 from rmtbn.theory.raney_curve import angle_at_fall, arc, log_edge
 
 Array = NDArray[np.float64]
 
-_FARTHEST = 1e300  # farther than this below ln(edge), λ counts as 0
 _STEP = 1 / 16  # of the double-exponential rule: quartering it moves no tail by more than 1e-14, p <= 1001, r >= 0.01
 _NODES = np.arange(-3.875, 4.3125, _STEP)
 
@@ -77,7 +77,7 @@ class _AngleLaw(SpectralMeasure):
 
     def log_ppf(self, p: ArrayLike) -> Array:
         """Quantiles of log λ, by Newton's method in u on ln((1 - F)/F), which is nearly linear there."""
-        probability = _checks.array("p", p, at_least=0.0, at_most=1.0)
+        probability = _checks.probabilities(p)
         order, _, log_scale = self._shape
         edge, edge_low = log_edge(order, log_scale)
         inside = (probability > 0) & (probability < 1)
@@ -119,13 +119,11 @@ class _AngleLaw(SpectralMeasure):
     def _at_angle(self, log_lam: ArrayLike, function: Callable[[Array], Array], *, below: float, above: float) -> Array:
         """Evaluate `function` of u at each log λ of the bulk, and the given constants outside it."""
         p, _, log_scale = self._shape
-        x = _checks.array("log_lam", log_lam)
-        edge, edge_low = log_edge(p, log_scale)
-        fall = (edge - x) + edge_low
-        inside = (fall > 0) & (fall < _FARTHEST)
-        values = np.where(fall > 0, below, above)
-        values[inside] = function(angle_at_fall(fall[inside], p=p))
-        return values
+
+        def at_fall(fall: Array) -> Array:
+            return function(angle_at_fall(fall, p=p))
+
+        return by_edge_distance(log_lam, log_edge(p, log_scale), at_fall, below=below, above=above)
 
     def _angle_at_odds(self, odds: Array) -> Array:
         """Solve ln((1 - F)/F) = odds for u; the slope is dF/(F(1 - F)). The start joins the asymptotes of r = 1."""

@@ -103,7 +103,7 @@ class MarchenkoPastur(SpectralMeasure):
 
     def log_ppf(self, p: ArrayLike) -> Array:
         """Quantiles of log λ, by Newton's method in ℓ on ln((1 - F)/F) of the bulk; -inf inside the atom."""
-        probability = _checks.array("p", p, at_least=0.0, at_most=1.0)
+        probability = _checks.probabilities(p)
         triangle = self._triangle
         share = (probability - triangle.atom) / triangle.weight
         rest = (1 - probability) / triangle.weight

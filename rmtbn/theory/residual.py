@@ -27,10 +27,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from rmtbn import _checks
-from rmtbn.activations import Activation
 from rmtbn.result import SpectralMeasure
 from rmtbn.theory.residual_curve import ResidualCurve, at_log_tail, at_rapidity, log_edge, residual_curve
-from rmtbn.theory.residual_moments import residual_moments
+from rmtbn.theory.residual_moments import ResidualMoments
 
 Array = NDArray[np.float64]
 
@@ -91,7 +90,7 @@ class ResidualLaw(SpectralMeasure):
 
     def log_ppf(self, p: ArrayLike) -> Array:
         """Quantiles of log λ, by Newton's method on the log odds of the smaller tail."""
-        probability = _checks.array("p", p, at_least=0.0, at_most=1.0)
+        probability = _checks.probabilities(p)
         edge, edge_low = log_edge(self.c)
         smaller = np.minimum(probability, 1 - probability)
         inside = smaller > 0
@@ -158,35 +157,13 @@ def residual_law(*, c: float) -> ResidualLaw:
     return ResidualLaw(c=c)
 
 
-def branch_variance(
-    activation: str | Activation,
-    *,
-    depth: int,
-    sigma_w: float,
-    sigma_b: float = 0.0,
-    alpha: float = 1.0,
-    branch_layers: int = 1,
-    linear_first: bool = False,
-    q0: float = 1.0,
-) -> float:
-    """Compute c = Σ_l α² χ_f(q^{l-1}) of an unnormalised residual network x^l = x^{l-1} + α f(x^{l-1}).
+def branch_variance(moments: ResidualMoments) -> float:
+    """Compute c = Σ_l α² χ_f(q^{l-1}) of a residual network x^l = x^{l-1} + α f(x^{l-1}).
 
     Parameters
     ----------
-    activation
-        Name or record of φ.
-    depth
-        Number of blocks L, >= 1.
-    sigma_w, sigma_b
-        Standard deviations of √N·W_ij and of the biases, >= 0.
-    alpha
-        Factor of the branch: 1/√L keeps c of order 1.
-    branch_layers
-        Weight matrices m in a branch, >= 1.
-    linear_first
-        Whether the branch begins with the weight matrix rather than with φ.
-    q0
-        Mean square of the input of the first block, > 0.
+    moments
+        Those of the network, by `residual_moments` or `batch_norm_residual_moments`; α = 1/√L keeps c of order 1.
 
     Returns
     -------
@@ -195,19 +172,10 @@ def branch_variance(
 
     Examples
     --------
-    >>> round(branch_variance("relu", depth=100, sigma_w=2**0.5, alpha=0.1), 12)
+    >>> from rmtbn.theory.residual_moments import ResidualMoments
+    >>> round(branch_variance(residual_moments("relu", depth=100, sigma_w=2**0.5, alpha=0.1)), 12)
     1.0
     """
-    moments = residual_moments(
-        activation,
-        depth=depth,
-        sigma_w=sigma_w,
-        sigma_b=sigma_b,
-        alpha=alpha,
-        branch_layers=branch_layers,
-        linear_first=linear_first,
-        q0=q0,
-    )
     return float(np.sum(np.expm1(-np.diff(moments.log_gradient))))
 
 

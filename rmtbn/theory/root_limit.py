@@ -90,7 +90,7 @@ class RootLimit(SpectralMeasure):
 
     def log_ppf(self, p: ArrayLike) -> Array:
         """Quantiles of log λ: ln(1 - (1 - t)/p), and -ln t more for orthogonal weights; -inf inside the atom."""
-        t = _checks.array("p", p, at_least=0.0, at_most=1.0)
+        t = _checks.probabilities(p)
         above = np.maximum(t - (1 - self.p), 0.0)
         with np.errstate(divide="ignore"):
             quantile = np.log(above / self.p)

@@ -92,7 +92,7 @@ class BatchJacobianLaw(SpectralMeasure):
 
     def log_ppf(self, p: ArrayLike) -> Array:
         """Quantiles of log λ; inf at p = 1."""
-        p = _checks.array("p", p, at_least=0.0, at_most=1.0)
+        p = _checks.probabilities(p)
         return np.where(p == 1, math.inf, self.product.log_ppf(p))
 
     def moment(self, k: int) -> float:
