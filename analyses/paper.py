@@ -1,0 +1,132 @@
+"""Does *Understanding Batch Normalization* hold? `rmtbn paper` runs its studies and judges its 31 claims on one page.
+
+Every study has a command and a page of its own; this page has each claim with its verdict, its numbers and a link. What
+is stored already is not computed again.
+"""
+
+import importlib
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from functools import partial
+from types import MappingProxyType
+
+import click
+from markupsafe import Markup, escape
+
+from rmtbn.plot.theme import STYLES
+from rmtbn.report.page import VERDICTS, Block, Claim, Page, Section, Table
+from rmtbn.report.render import write
+from rmtbn.sweep.run import Records
+
+from . import _paper_claims as judged
+from ._image_networks import image_data
+from ._options import Common, common, echo_json, example
+from ._paper_study import PaperStudy
+
+STUDIES = (
+    "sgd-noise", "gradient-tails", "step-size", "divergence", "channel-moments", "class-bias", "conv-gradients",
+    "channel-gradients", "max-step", "product-spectra", "smoothness", "shattering",
+)  # fmt: skip
+SECTIONS: Mapping[str, range] = MappingProxyType(
+    {
+        "Training": range(1, 7),
+        "The noise of SGD": range(7, 9),
+        "Gradients, steps and divergence": range(9, 14),
+        "Channels and outputs": range(14, 18),
+        "What gradients are made of": range(18, 27),
+        "Random matrices": range(27, 32),
+    }
+)
+UNMEASURED = "About training: the studies of this page look at initialisation and at first steps."
+
+
+def study(name: str) -> PaperStudy:
+    """Return the study of a command."""
+    found: PaperStudy = importlib.import_module(f".{name.replace('-', '_')}", __package__).ANALYSIS
+    return found
+
+
+def collected(records: Mapping[str, Records]) -> dict[int, tuple[Claim, str]]:
+    """Return the claims that the studies judge, by number, each with the name of its study."""
+    return {key: (claim, name) for name in records for key, claim in study(name).claims(records[name]).items()}
+
+
+def page(records: Mapping[str, Records]) -> Page:
+    """Write the page of all claims."""
+    found = collected(records)
+    claims = {key: _linked(key, found) for key in judged.STATEMENTS}
+    counts = {verdict: sum(claim.verdict == verdict for claim in claims.values()) for verdict in VERDICTS}
+    open_ones = len(claims) - len(found)
+    return Page(
+        title="Understanding Batch Normalization, claim by claim",
+        summary=f"Of the {len(claims)} claims, {counts['supported']} are supported, {counts['contradicted']} "
+        f"contradicted and {counts['inconclusive']} inconclusive, {open_ones} of these as they are about training.",
+        sections=(
+            Section(title="All claims", blocks=tuple(_overview(claims, found))),
+            *(Section(title=title, blocks=tuple(claims[key] for key in keys)) for title, keys in SECTIONS.items()),
+        ),
+        manifest=_manifest(records),
+    )
+
+
+def _linked(key: int, found: Mapping[int, tuple[Claim, str]]) -> Claim:
+    if key not in found:
+        return judged.claim(key, predicted="—", measured="—", verdict="inconclusive", evidence=UNMEASURED)
+    claim, name = found[key]
+    link = Markup('{} <a href="../{}/index.html">The page of {}.</a>').format(escape(claim.evidence), name, name)
+    return replace(claim, evidence=link)
+
+
+def _overview(claims: Mapping[int, Claim], found: Mapping[int, tuple[Claim, str]]) -> Iterator[Block]:
+    yield (
+        "Bjorck, Gomes, Selman and Weinberger (NeurIPS 2018, arXiv:1806.02375) ask why batch normalisation helps. "
+        "Their statements, in our words, are judged here by measurements of our own, by rules that could have gone the "
+        "other way."
+    )
+    yield judged.RULE
+    yield Table(
+        caption="The claims and their verdicts.",
+        columns=("claim", "statement", "verdict", "study"),
+        rows=tuple(
+            (str(key), claim.statement, claim.verdict, found[key][1] if key in found else "—")
+            for key, claim in claims.items()
+        ),
+    )
+
+
+def _manifest(records: Mapping[str, Records]) -> dict[str, str]:
+    """Join the manifests of the studies: what they share once, and the cells of each."""
+    manifests = {name: one.manifest() for name, one in records.items()}
+    first = next(iter(manifests.values()))
+    shared = {
+        key: value for key, value in first.items() if all(other.get(key) == value for other in manifests.values())
+    }
+    finished = max(manifest["finished"] for manifest in manifests.values())
+    cells = {f"cells, {name}": manifest["cells"] for name, manifest in manifests.items()}
+    return {"study": "paper", **{k: v for k, v in shared.items() if k != "study"}, **cells, "finished": finished}
+
+
+@click.command(epilog=example("paper --preset quick"))
+@image_data
+@partial(common, dtype="float32")
+def command(*, options: Common, data: str) -> None:
+    """Run all studies of the paper and judge its 31 claims on one page."""
+    records = {name: study(name).measure(options, data=data) for name in STUDIES}
+    if options.as_json:
+        echo_json({str(key): _numbers(*one) for key, one in sorted(collected(records).items())})
+        return
+    for name, one in records.items():
+        study(name).write(options, one)
+    path = options.out / "paper" / "index.html"
+    write(page(records), path, styles=STYLES)
+    click.echo(path)
+
+
+def _numbers(claim: Claim, name: str) -> dict[str, str]:
+    return {
+        "statement": claim.statement,
+        "verdict": claim.verdict,
+        "predicted": claim.predicted,
+        "measured": claim.measured,
+        "study": name,
+    }
