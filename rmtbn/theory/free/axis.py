@@ -121,7 +121,7 @@ def axis(curve: SpectralCurve, *, chart: Chart, anchors: Points, reach: float) -
     ConvergenceError
         If a path does not arrive.
     """
-    reach, nodes = _first(curve, chart, anchors, reach)
+    reach, nodes = first_nodes(curve, chart=chart, anchors=anchors, reach=reach)
     soft = not np.isinf(chart.low)
     low, high = np.concatenate([[0.0], nodes.eta[: None if soft else -1]]), np.append(nodes.eta, [reach] * soft)
     for _ in range(ROUNDS):
@@ -147,8 +147,11 @@ def axis(curve: SpectralCurve, *, chart: Chart, anchors: Points, reach: float) -
     )
 
 
-def _first(curve: SpectralCurve, chart: Chart, anchors: Points, reach: float) -> tuple[float, Nodes]:
-    """Follow the first points; a narrow law may reach down to 0 with a mass of e^-1000, which is not seen."""
+def first_nodes(curve: SpectralCurve, *, chart: Chart, anchors: Points, reach: float) -> tuple[float, Nodes]:
+    """Follow the first points, and shorten the reach to what is seen; parameters as for `axis`.
+
+    A narrow law may reach down to 0 with a mass of e^-1000, which is not seen.
+    """
     if not np.isinf(chart.low):
         eta = reach * (np.arange(FIRST) + 0.5) / FIRST
         points = follow(curve, chart.place(eta), chart=chart, anchors=anchors)

@@ -14,7 +14,7 @@ from typing import final
 import numpy as np
 from numpy.typing import NDArray
 
-from rmtbn.theory.free.axis import Axis, axis, solve
+from rmtbn.theory.free.axis import Axis, axis, first_nodes, solve
 from rmtbn.theory.free.branch import Chart, ConvergenceError, Points, follow
 from rmtbn.theory.free.bulk import Bulk
 from rmtbn.theory.free.cells import Rule, rule
@@ -168,7 +168,9 @@ def intervals(
     breaks = sorted([*gaps, *((cut, cut) for cut in inner)])
     if not breaks:
         return (whole,)
-    cdf = np.array([whole.at(np.array([(a + b) / 2]))[1][0] if a < b else _cdf_at_cut(whole, a) for a, b in breaks])
+    middles = np.array([(a + b) / 2 for a, b in breaks if a < b])
+    in_gaps = iter(_read(whole, middles)[1].tolist())
+    cdf = np.array([next(in_gaps) if a < b else _cdf_at_cut(whole, a) for a, b in breaks])
     crossed = [_mass(log_atoms, b) - _mass(log_atoms, (a + b) / 2) for a, b in breaks]
     lows, highs = [low, *(b for _, b in breaks)], [*(a for a, _ in breaks), high]
     starts, ends = [before, *(cdf + crossed)], [*cdf, after]
@@ -186,10 +188,16 @@ def intervals(
 def _cdf_at_cut(whole: BranchBulk, cut: float) -> float:
     """Extrapolate F to a singularity of the density, taken as a power of the distance, from both sides."""
     offset = CLOSE * np.array([-2.0, -1.0, 1.0, 2.0])
-    density, cdf = whole.at(cut + offset)
+    density, cdf = _read(whole, cut + offset)
     exponent = 1 + np.log2(density[[0, 3]] / density[[1, 2]])  # 1 + power of the density
     sides = cdf[[1, 2]] - offset[[1, 2]] * density[[1, 2]] / exponent
     return float(sides.mean())
+
+
+def _read(whole: BranchBulk, w: Array) -> tuple[Array, Array]:
+    """Density of ln λ and F, each point followed by itself: no table is laid over what is yet to be cut."""
+    points = follow(whole.curve, w, chart=whole.interval, anchors=whole.anchors)
+    return whole.curve.density(points.u), 1.0 - whole.curve.upper_tail(points.u, points.v)
 
 
 def _mass(log_atoms: tuple[tuple[float, float], ...], w: float) -> float:
@@ -198,8 +206,9 @@ def _mass(log_atoms: tuple[tuple[float, float], ...], w: float) -> float:
 
 def _gaps(whole: BranchBulk) -> list[tuple[float, float]]:
     """Find the stretches inside the bulk without density, ascending."""
-    w = whole.chart.place(whole.reach() * (np.arange(_GRID) + 0.5) / _GRID)[::-1]
-    empty = whole.density(w) < NO_DENSITY
+    reach, _ = first_nodes(whole.curve, chart=whole.chart, anchors=whole.anchors, reach=whole.bound())
+    w = whole.chart.place(reach * (np.arange(_GRID) + 0.5) / _GRID)[::-1]
+    empty = _read(whole, w)[0] < NO_DENSITY
     first, last = np.flatnonzero(~empty)[[0, -1]]
     turns = [i for i in range(first, last) if empty[i] != empty[i + 1]]
     ends = [_turn(whole, w[i], w[i + 1]) for i in turns]
@@ -210,7 +219,7 @@ def _turn(whole: BranchBulk, low: float, high: float) -> float:
     """Narrow down where the density starts or stops; the edge is the critical point next to the points of the gap."""
     for _ in range(_ROUNDS):
         w = np.linspace(low, high, _SPLIT)
-        empty = whole.density(w) < NO_DENSITY
+        empty = _read(whole, w)[0] < NO_DENSITY
         turn = int(np.flatnonzero(empty != empty[0])[0])
         low, high = float(w[turn - 1]), float(w[turn])
     inner, outer = (high, 2 * high - low) if empty[-1] else (low, 2 * low - high)
