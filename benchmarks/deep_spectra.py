@@ -7,9 +7,13 @@ other programs), ratios the median over the turns. Memory is the peak of a proce
 
 jacrev's values are wrong below eps of the largest; those of the product route are all right to the error printed.
 
-Figures of 2026-11-22, one thread of a busy two-core AMD EPYC, times over those of jacrev + svdvals at N = 512, L = 50:
-product 3.6 (tanh, float64), 5.8 (tanh, float32), 1.7 (ReLU); dense 1.0 to 1.4. 16 networks at N = 128, L = 100, over a
-loop: product 4.7 (float64), 9.0 (float32), dense 1.0 and 1.1. Exponents: depth 0.92; width 2.4 (N = 256 ... 1,024).
+Figures of 2026-11-22, one thread of a busy two-core AMD EPYC, in processor time over that of jacrev + svdvals. One tanh
+network at the critical point, N = 512, L = 50: product 2.5 to 2.8 (float64), 3.6 to 4.1 (float32); dense 1.00 and 1.06
+to 1.11. The same with ReLU: product 1.5 (measured before the last changes). A loop over 16 networks at N = 128, L = 100,
+over the ensemble in one pass: dense 1.25 (float64) and 1.6 (float32); the product route takes 4.1 and 5.5 times as
+long as the loop. On two idle cores nothing was measured as a whole; 16 products of 128 x 128 matrices, the best of
+many turns: 1.9 ms one by one on one thread or two, 0.85 ms in one call on two. Depth exponent 0.92; width 2.4
+(N = 256 ... 1,024, where the rate of matrix products still rises).
 Memory, parameters with gradients: dense 0.1 MiB and product 1 MiB against jacrev's 200 at N = 256, L = 200; the
 product at N = 128 takes 0.3 MiB at depth 100 and 3.6 MiB at 5,000 (the list of layers). To be done on two idle cores.
 
