@@ -9,7 +9,7 @@ jacrev's values are wrong below eps of the largest; those of the product route a
 
 Figures of 2026-11-22, one thread of a busy two-core AMD EPYC, in processor time over that of jacrev + svdvals. One tanh
 network at the critical point, N = 512, L = 50: product 2.5 to 2.8 (float64), 3.6 to 4.1 (float32); dense 1.00 and 1.06
-to 1.11. The same with ReLU: product 1.5 (measured before the last changes). A loop over 16 networks at N = 128, L = 100,
+to 1.11. With ReLU: product 1.5 (measured before the last changes). A loop over 16 networks at N = 128, L = 100,
 over the ensemble in one pass: dense 1.25 (float64) and 1.6 (float32); the product route takes 4.1 and 5.5 times as
 long as the loop. On two idle cores nothing was measured as a whole; 16 products of 128 x 128 matrices, the best of
 many turns: 1.9 ms one by one on one thread or two, 0.85 ms in one call on two. Depth exponent 0.92; width 2.4
