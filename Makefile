@@ -7,7 +7,7 @@ PYTHON ?= $(shell for p in python3.12 python3.11 python3 python; do \
 	$$p -c 'import sys; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12)))' >/dev/null 2>&1 && echo $$p && break; done)
 STAMP := $(VENV)/.installed
 REPORTS := reports
-STUDIES := laws moments phase width-depth lyapunov product
+STUDIES := laws moments phase width-depth lyapunov bn-explosion rank product
 
 .DEFAULT_GOAL := help
 .PHONY: help install format lint type test test-slow reports reports-all bench clean

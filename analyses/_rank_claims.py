@@ -82,7 +82,9 @@ def _collapse_claim(kind: Kind, found: Measured) -> Claim:
         source=f"{DANESHMAND}, for the collapse; docs/derivations/batch_norm_rank.md",
         predicted=f"{number(float(predicted[-1]), digits=4)} after {kind.depth} layers",
         measured=with_error(last.value, last.se),
-        verdict=_verdict(bool((away <= margin).all()), told=last.value + ALLOWED * last.se < profile.value[0] / 2),
+        verdict=_verdict(
+            bool((away <= margin).all()), told=last.value + ALLOWED * last.se < float(profile.value[0]) / 2
+        ),
         evidence=f"n = {kind.examples}, width {kind.width}, {len(found.log_rank)} networks; ln(rank − 1) at every "
         f"depth within {number(ALLOWED, digits=1)} standard errors and 2 l/N of that of infinite width. Supported if "
         "the rank has fallen below half of its start.",
@@ -103,7 +105,7 @@ def _gap_claim(kind: Kind, found: Measured) -> Claim:
         predicted=f"from {number(profile.value[0])} to {number(predicted[-1])} (squared)",
         measured=with_error(floor.value, floor.se),
         verdict=_verdict(
-            bool((away <= first * predicted[1:]).all()), told=floor.value + ALLOWED * floor.se < profile.value[0]
+            bool((away <= first * predicted[1:]).all()), told=floor.value + ALLOWED * floor.se < float(profile.value[0])
         ),
         evidence=f"n = {kind.examples}, width {kind.width}, {len(found.log_rank)} networks; the mean squared gap at "
         f"every depth within {number(ALLOWED, digits=1)} standard errors and 2 n/d = {number(first)} of it. Supported "

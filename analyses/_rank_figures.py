@@ -29,9 +29,15 @@ def draw_depth(ranked: Ranked, canvas: Canvas) -> None:
             depth_profile(found.soft_rank(), theory=line, label=NAMES[kind.norm], ax=ax)
         ax.axhline(1, color="C5", lw=1)
         ax.set(title=NAMES[activation][0].upper() + NAMES[activation][1:], xlabel="depth", ylabel="soft rank")
-        ax.set_xscale("symlog", base=2, linthresh=1)
-        ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
-        ax.legend(fontsize=8, loc="upper right", bbox_to_anchor=(1.0, 0.98))
+        _early(ax)
+        ax.legend(fontsize=8, loc="lower left" if activation == "linear" else "upper right")
+
+
+def _early(ax: Axes) -> None:
+    """Give depth a logarithmic axis from 1 on, and a place for 0."""
+    ax.set_xscale("symlog", base=2, linthresh=1)
+    ax.set_xlim(left=-0.2)
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
 
 
 def _line(values: np.ndarray, like: DepthProfile) -> DepthProfile:
@@ -69,8 +75,7 @@ def draw_gap(ranked: Ranked, canvas: Canvas) -> None:
     least = rank.centred_gap(batch_size=ranked.kinds("depth")[0].examples)
     left.axhline(math.log10(least), color="C5", ls="--", lw=1.2, label="1/√(n(n − 1))")
     left.set(title="Orthogonality gap g, linear", xlabel="depth", ylabel="g, root mean square")
-    left.set_xscale("symlog", base=2, linthresh=1)
-    left.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
+    _early(left)
     left.legend(fontsize=8)
     _isometry(ranked, right)
 

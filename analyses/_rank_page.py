@@ -76,9 +76,9 @@ def _introduction(ranked: Ranked) -> Iterator[Block]:  # noqa: ARG001
     yield (
         "n examples go through a network; H holds their n outputs at a layer of d units, K = H Hᵀ their inner "
         "products. If all examples point the same way K has rank 1, and what told them apart is lost. The soft rank "
-        "(tr K)²/tr K² is n for orthogonal examples of equal length and 1 for equal ones. The orthogonality gap ‖K/tr K − I/n‖ is "
-        "another form of it, g² = 1/rank − 1/n; the isometry gap ln[(tr K/n)/(det K)^(1/n)] sees the smallest "
-        "eigenvalue too."
+        "(tr K)²/tr K² is n for orthogonal examples of equal length and 1 for equal ones. The orthogonality gap "
+        "‖K/tr K − I/n‖ is another form of it, g² = 1/rank − 1/n; the isometry gap "
+        "ln[(tr K/n)/(det K)^(1/n)] sees the smallest eigenvalue too."
     )
     yield (
         "Three norms are compared: none; torch's batch normalisation; and the uncentred one of the papers on rank, "
@@ -97,9 +97,9 @@ def _depth_blocks(ranked: Ranked) -> Iterator[Block]:
         draw=partial(figures.draw_depth, ranked),
         size=(11.0, 4.4),
         caption=f"Soft rank against depth (logarithmic from 1 on, the input at 0): n = {kind.examples}, width "
-        f"{kind.width}, {len(ranked.found[kind].log_rank)} networks, inputs of correlation {number(START)}. Lines, "
-        "linear: the recursion of the ratio of means; where batch normalisation ends; the decay of the gap. ReLU: "
-        "infinite width. There is no theory here for ReLU with the uncentred norm.",
+        f"{kind.width}, {len(ranked.found[kind].log_rank)} networks, inputs of correlation {number(START, digits=1)}. "
+        "Lines, linear: the recursion of the ratio of means; where batch normalisation ends; the decay of the gap. "
+        "ReLU: infinite width. There is no theory here for ReLU with the uncentred norm.",
         alt="Without normalisation the rank falls to 1, for ReLU within tens of layers; with either norm it stays.",
     )
     yield (
@@ -118,8 +118,9 @@ def _recursion_blocks(ranked: Ranked) -> Iterator[Block]:
     found = ranked.found[kind]
     yield (
         "The exact recursion for linear networks is one of E tr K² and E (tr K)². Their ratio is not the mean of the "
-        "soft rank: rare networks of large norm, which have lost most of their rank, carry it. The mean of the soft "
-        "rank over networks falls about three times as slowly, exp(−l/d) against exp(−3l/d) beyond 1."
+        "soft rank: rare networks of large norm, which have lost most of their rank, carry it. What exceeds "
+        "1 falls as exp(−3l/d) in the ratio of means, and as exp(−l/d) in a typical network, by the difference of its "
+        "two largest Lyapunov exponents; the mean of the soft rank over networks is near the latter."
     )
     _, _, share = found.ratio_of_means()
     last = int(found.blocks[np.flatnonzero(share >= 0.25)[-1]])
