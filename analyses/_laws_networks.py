@@ -31,7 +31,7 @@ class Kind:
     Parameters
     ----------
     activation, weights
-        φ, and "gaussian", "orthogonal" or "uniform" (whose law is that of Gaussian weights).
+        φ, and "gaussian", "orthogonal", "uniform" (whose law is that of Gaussian weights) or "residual" (I + σ_w G/√N).
     sigma_w, sigma_b
         Standard deviations; σ_w None for its critical value at that σ_b.
     q0
@@ -126,7 +126,7 @@ def cell(
     seed, networks
         The cell holds `networks` networks, each with draws of its own.
     activation, weights
-        φ, and "gaussian", "orthogonal" or "uniform".
+        φ, and "gaussian", "orthogonal", "uniform" or "residual".
     sigma_w, sigma_b, q0
         Standard deviations, and the mean square of the input.
     widths
@@ -194,6 +194,8 @@ def drawn(
     inits.initialise(module, scheme, generator=generator, activation=activation, sigma_w=sigma_w, sigma_b=sigma_b)
     if weights == "uniform":
         _make_uniform(module, sigma_w, generator)
+    if weights == "residual":
+        _add_identity(module)
     return module
 
 
@@ -204,6 +206,14 @@ def _make_uniform(module: nn.Sequential, sigma_w: float, generator: torch.Genera
             reach = sigma_w * math.sqrt(3 / layer.in_features)
             with torch.no_grad():
                 layer.weight.uniform_(-reach, reach, generator=generator)
+
+
+def _add_identity(module: nn.Sequential) -> None:
+    """Turn W into I + W, so that a linear layer is a residual block."""
+    for layer in module:
+        if isinstance(layer, nn.Linear):
+            with torch.no_grad():
+                layer.weight += torch.eye(layer.in_features, dtype=layer.weight.dtype)
 
 
 def _active_shares(module: nn.Sequential, x: Tensor, activation: str) -> list[float]:

@@ -1,13 +1,17 @@
 """The laws that `rmtbn laws --law` knows: their options, their equations, and the networks that follow them."""
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
+from scipy import optimize, special
+
 from rmtbn import _checks
 from rmtbn.result import SpectralMeasure
-from rmtbn.theory.depth_limit import bernoulli_limit, root_limit, smooth_limit
+from rmtbn.theory import length
+from rmtbn.theory.depth_limit import bernoulli_limit, root_limit, slope_spread, smooth_limit
 from rmtbn.theory.fuss_catalan import FussCatalan, Raney
 from rmtbn.theory.marchenko_pastur import MarchenkoPastur
 from rmtbn.theory.residual import residual_law
@@ -32,7 +36,11 @@ class Entry:
     laws
         Options → the laws to draw, by their names in a legend: one, or one per depth.
     kind
-        (Options, width) → the networks that follow it at that width; None for limits and laws without networks.
+        (Options, width) → the networks that follow it at that width; None for a law without networks.
+    depth
+        Depth of the networks that stand for a limit of infinite depth; None where depth is an option, or 1.
+    is_root
+        Whether λ^{1/L} follows the law rather than λ.
     """
 
     title: str
@@ -41,6 +49,12 @@ class Entry:
     defaults: Options
     laws: Callable[[Options], dict[str, SpectralMeasure]]
     kind: Callable[[Options, int], Kind] | None
+    depth: int | None = None
+    is_root: bool = False
+
+    def depths(self, options: Options) -> tuple[int, ...]:
+        """Depths of the networks under the laws of some options."""
+        return (self.depth,) if self.depth else tuple(options.get("depth") or (1,))
 
 
 def asked(name: str, given: Options) -> tuple[Entry, Options]:
@@ -59,11 +73,6 @@ def asked(name: str, given: Options) -> tuple[Entry, Options]:
         taken = ", ".join(f"--{option.replace('_', '-')}" for option in entry.defaults)
         raise _checks.fail(surplus[0], f"left out for the law {name!r}, which takes {taken}", given[surplus[0]])
     return entry, {**entry.defaults, **given}
-
-
-def depths(options: Options) -> tuple[int, ...]:
-    """Depths of the laws of some options: one where the law has none."""
-    return tuple(options.get("depth") or (1,))
 
 
 def _fuss_catalan(options: Options) -> dict[str, SpectralMeasure]:
@@ -98,6 +107,46 @@ def _one_layer(options: Options, width: int) -> Kind:
     return Kind(activation="linear", sigma_w=1.0, widths=(width, rows))
 
 
+def _residual_blocks(options: Options, _width: int) -> Kind:
+    """Linear blocks I + aG, a² = c/L."""
+    return Kind(activation="linear", weights="residual", sigma_w=math.sqrt(options["c"] / DEEP))
+
+
+def _nearly_linear(options: Options, _width: int) -> Kind:
+    """Tanh at the q at which L times the spread of φ′² is s."""
+
+    def surplus(log_q: float) -> float:
+        return DEEP * slope_spread("tanh", q=math.exp(log_q)) - options["s"]
+
+    if surplus(WIDEST) < 0:
+        raise _checks.fail("s", f"smaller for networks of {DEEP} layers of tanh", options["s"])
+    return _critical("tanh", math.exp(optimize.brentq(surplus, NARROWEST, WIDEST)), weights="orthogonal")
+
+
+def _seldom_off(options: Options, _width: int) -> Kind:
+    """Hard tanh at the p at which p^-L is e^s, so that the atom is where the limit has it; L(1 - p)/p is s + O(1/L)."""
+    return _hard_tanh(math.exp(-options["s"] / DEEP), weights="orthogonal")
+
+
+def _share_off(options: Options, _width: int) -> Kind:
+    """Hard tanh that keeps a share p of its units, or linear layers for p = 1."""
+    if options["p"] == 1:
+        return Kind(activation="linear", weights=options["weights"], sigma_w=1.0)
+    return _hard_tanh(options["p"], weights=options["weights"])
+
+
+def _hard_tanh(p: float, *, weights: str) -> Kind:
+    return _critical("hard_tanh", 0.5 / float(special.erfinv(p)) ** 2, weights=weights)
+
+
+def _critical(activation: str, q: float, *, weights: str) -> Kind:
+    """Networks whose fixed point q* is q, at the critical σ_w: σ_b² = q - E φ²/E φ′²."""
+    ratio = length.phi_second_moment(q, activation) / length.dphi_second_moment(q, activation)
+    return Kind(activation=activation, weights=weights, sigma_b=math.sqrt(max(0.0, q - float(ratio))))
+
+
+DEEP = 64  # layers of the networks laid over limits of infinite depth
+NARROWEST, WIDEST = -12.0, 3.0  # ln q of tanh networks
 _NETWORK = ("activation", "weights", "sigma_w", "sigma_b", "q0")
 
 LAWS: Mapping[str, Entry] = MappingProxyType(
@@ -148,7 +197,8 @@ LAWS: Mapping[str, Entry] = MappingProxyType(
             source="Tarnowski et al. 2019, arXiv:1809.08848; Ling, He & Qiu 2019, arXiv:1807.11694",
             defaults={"c": 1.0},
             laws=lambda options: {f"c = {options['c']:g}": residual_law(c=options["c"])},
-            kind=None,
+            kind=_residual_blocks,
+            depth=DEEP,
         ),
         "smooth-limit": Entry(
             title="Jacobian of an infinitely deep network of smooth activations near isometry",
@@ -156,7 +206,8 @@ LAWS: Mapping[str, Entry] = MappingProxyType(
             source="Pennington, Schoenholz & Ganguli 2018, arXiv:1802.09979",
             defaults={"s": 0.25},
             laws=lambda options: {f"s = {options['s']:g}": smooth_limit(s=options["s"])},
-            kind=None,
+            kind=_nearly_linear,
+            depth=DEEP,
         ),
         "bernoulli-limit": Entry(
             title="Jacobian of an infinitely deep network whose units seldom switch off",
@@ -164,7 +215,8 @@ LAWS: Mapping[str, Entry] = MappingProxyType(
             source="Pennington, Schoenholz & Ganguli 2018, arXiv:1802.09979",
             defaults={"s": 0.25},
             laws=lambda options: {f"s = {options['s']:g}": bernoulli_limit(s=options["s"])},
-            kind=None,
+            kind=_seldom_off,
+            depth=DEEP,
         ),
         "root-limit": Entry(
             title="λ^(1/L) of an infinitely deep network that keeps a share p of its units",
@@ -172,7 +224,9 @@ LAWS: Mapping[str, Entry] = MappingProxyType(
             source="docs/derivations/depth_limits.md",
             defaults={"p": 0.5, "weights": "gaussian"},
             laws=lambda options: {f"p = {options['p']:g}": root_limit(p=options["p"], weights=options["weights"])},
-            kind=None,
+            kind=_share_off,
+            depth=DEEP,
+            is_root=True,
         ),
     }
 )

@@ -215,7 +215,7 @@ def _overlay(family: Family) -> Iterator[Block]:
     yield (
         f"{first.networks} networks were drawn and every singular value of their Jacobians was measured, however small "
         "(values that are exactly 0 have no place on the axis and are given as a share). The law is that of infinite "
-        "width: networks of width N deviate from it by the order of L/N."
+        "width: networks of width N deviate from it by the order of L/N." + _stand_in(family)
     )
     yield Figure(
         draw=partial(_draw_overlay, family),
@@ -229,6 +229,21 @@ def _overlay(family: Family) -> Iterator[Block]:
         "standard error over networks; p the probability of such a distance if the law were right at this very width.",
         columns=("law", "KS", "p", "verdict", "zeros", "zeros, law", "E λ", "E λ, law", "E λ²", "E λ², law"),
         rows=tuple(_row(name, family.comparison(name)) for name in family.networks),
+    )
+
+
+def _stand_in(family: Family) -> str:
+    """Say which networks stand for a limit of infinite depth."""
+    if family.entry.depth is None or family.entry.kind is None:
+        return ""
+    kind = family.entry.kind(family.options, 0)
+    made = (
+        "linear blocks I + aG" if kind.weights == "residual" else f"{kind.activation} layers of {kind.weights} weights"
+    )
+    root = " It is λ^(1/L) that is laid over it." if family.entry.is_root else ""
+    return (
+        f" It is also that of infinite depth: these networks have {family.entry.depth} {made}, with the parameter of "
+        f"the law, and deviate from it by the order of one over their depth, or its root.{root}"
     )
 
 

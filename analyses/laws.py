@@ -7,7 +7,8 @@ width and lays them over their laws, right and wrong ones. With `--law` it is on
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
 
@@ -25,7 +26,7 @@ from rmtbn.sweep.run import Records
 from . import _laws_page, _laws_single
 from ._laws_networks import STUDY, WEIGHTS, Kind
 from ._laws_records import Laws, pooled
-from ._laws_registry import LAWS, Entry, Options, asked, depths
+from ._laws_registry import LAWS, Entry, Options, asked
 from ._options import Common, common, echo_json, example
 
 CHUNK = 16  # networks of a cell
@@ -148,7 +149,7 @@ def _single(options: Common, law: str, given: Mapping[str, Any], *, networks: in
     size = width or int(GRID[options.preset]["width"])
     wanted = _overlay_cells(entry, complete, options, networks=networks, width=size) if networks else ()
     records = options.run(STUDY, wanted, folder=f"laws-{law}")
-    spectra = dict(zip(laws, _by_depth(records, depths(complete)), strict=True)) if networks else {}
+    spectra = dict(zip(laws, _spectra(records, entry, complete), strict=True)) if networks else {}
     family = _laws_single.Family(name=law, entry=entry, options=complete, laws=laws, networks=spectra)
     if options.as_json:
         echo_json(_laws_single.numbers(family))
@@ -164,11 +165,16 @@ def _overlay_cells(entry: Entry, complete: Options, options: Common, *, networks
     if entry.kind is None:
         raise _checks.fail("networks", "left out for this law, over which no networks are laid", networks)
     kind = entry.kind(complete, width)
-    shared = kind.parameters(width=width, depths=depths(complete), device=options.device, dtype=options.dtype)
+    shared = kind.parameters(width=width, depths=entry.depths(complete), device=options.device, dtype=options.dtype)
     return tuple(Cell(parameters={**shared, "networks": 1}, seed=options.seed + i) for i in range(networks))
 
 
-def _by_depth(records: Records, stops: Sequence[int]) -> list[EmpiricalSpectrum]:
-    """Pool the networks of a run at each depth."""
+def _spectra(records: Records, entry: Entry, options: Options) -> list[EmpiricalSpectrum]:
+    """Pool the networks of a run at each depth; of λ^{1/L} where that is what follows the law."""
     table = records.table("spectra")
-    return [pooled(table[table.depth == stop]) for stop in stops]
+    found = [pooled(table[table.depth == stop]) for stop in entry.depths(options)]
+    if not entry.is_root:
+        return found
+    return [
+        replace(one, by_network=one.by_network / stop) for one, stop in zip(found, entry.depths(options), strict=True)
+    ]

@@ -19,7 +19,7 @@ from rmtbn.analyses._options import Common
 
 from rmtbn import rng
 from rmtbn._checks import InvalidArgumentError
-from rmtbn.compare import compare_given
+from rmtbn.compare import compare, compare_given
 from rmtbn.report.page import Claim, Table
 from rmtbn.report.page import Figure as ReportFigure
 from rmtbn.sweep.run import run
@@ -247,6 +247,48 @@ def test_one_law_prints_its_numbers():
     assert math.exp(found["log_edges"][1]) == pytest.approx(6.75)
 
 
+STAND_INS = {
+    "residual": ({"c": 0.8}, 0.05),
+    "smooth-limit": ({"s": 0.3}, 0.08),
+    "bernoulli-limit": ({"s": 0.4}, 0.08),
+    "root-limit": ({"p": 0.7, "weights": "orthogonal"}, 0.2),
+}
+
+
+@pytest.mark.parametrize("name", STAND_INS)
+def test_networks_laid_over_limits_have_their_parameter(name, tmp_path):
+    """64 layers, N = 40: E λ and the variance of the limit; nearer to it than to the limit of another parameter."""
+    given, most = STAND_INS[name]
+    arguments = [text for option, value in given.items() for text in (f"--{option}", value)]
+    found = json.loads(
+        call("--law", name, *arguments, "--networks", 4, "--width", 40, "--out", tmp_path, "--json").stdout
+    )
+    ((_, networks),) = found["networks"].items()
+    assert networks["networks"] == 4
+    assert networks["ks"] < most
+    for measured, error, predicted in networks["moments"]:
+        assert measured == pytest.approx(predicted, abs=5 * error + 0.1 * predicted)
+    changed = {option: value / 2 if isinstance(value, float) else value for option, value in given.items()}
+    entry, options = asked(name, changed)
+    kind = entry.kind(asked(name, given)[1], 40)
+    shared = kind.parameters(width=40, depths=(64,), device="cpu", dtype="float64")
+    spectrum = pooled(cell(seed=1, networks=2, **shared)["spectra"])
+    if entry.is_root:
+        spectrum = replace(spectrum, by_network=spectrum.by_network / 64)
+    (wrong,) = entry.laws(options).values()
+    assert compare(wrong, spectrum).ks > networks["ks"] + 0.05
+
+
+def test_networks_of_a_limit_say_what_they_are(tmp_path):
+    """The page names the stand-in and its depth; too wide a spread for tanh is refused."""
+    call("--law", "smooth-limit", "--networks", 2, "--width", 8, "--out", tmp_path)
+    text = (tmp_path / "laws-smooth-limit" / "index.html").read_text()
+    assert "these networks have 64 tanh layers of orthogonal weights" in text
+    refused = call("--law", "smooth-limit", "--s", 1e4, "--networks", 2, "--width", 8, "--out", tmp_path)
+    assert refused.exit_code == 2
+    assert "`s` must be smaller for networks of 64 layers of tanh" in refused.stderr
+
+
 def test_networks_laid_over_one_law_are_compared_with_it(tmp_path):
     """Marchenko–Pastur of ratio 1/2 over 10 × 20 matrices: 10 values each, the page, a file per network."""
     arguments = ("--law", "marchenko-pastur", "--ratio", 0.5, "--width", 20, "--networks", 2, "--out", tmp_path)
@@ -281,7 +323,7 @@ WRONG = {
     "option of a law without a law": (("--activation", "relu"), "activation", "--law"),
     "networks without a law": (("--networks", "3"), "networks", "--law"),
     "option that the law does not take": (("--law", "raney", "--depth", "3"), "depth", "--p"),
-    "networks over a limit": (("--law", "residual", "--networks", "3"), "networks"),
+    "networks over a law without any": (("--law", "raney", "--networks", "3"), "networks"),
     "depth 0": (("--law", "jacobian", "--depth", "0"), "--depth", "'0'"),
     "depth that is no number": (("--law", "jacobian", "--depth", "1,x"), "--depth", "1,x"),
     "unknown law": (("--law", "wigner"), "wigner", "fuss-catalan"),
