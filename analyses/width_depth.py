@@ -7,23 +7,27 @@ law: its points stand without a line.
 """
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
+from typing import Any
 
 import click
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import torch
 
 from rmtbn import inits, rng
-from rmtbn.measure.ensemble_tangents import ensemble_log_growth
+from rmtbn.measure.ensemble import pushed
+from rmtbn.measure.ensemble_tangents import ensemble_log_growth, push_on
 from rmtbn.nets.mlp import mlp
 from rmtbn.plot.theme import STYLES
 from rmtbn.report.render import write
-from rmtbn.sweep.grid import Cell, Study, Value, grid
+from rmtbn.sweep.grid import Cell, Group, Study, Value, grid
 
 from . import _width_depth_page
 from ._options import Common, common, echo_json, example
+from ._together import at, cells_in_a_call
 
 KINDS = (("linear", "none"), ("relu", "none"), ("tanh", "none"), ("relu", "batch"), ("tanh", "batch"))
 SCHEMES = MappingProxyType({"linear": "lecun_normal", "relu": "he_normal", "tanh": "critical"})
@@ -51,30 +55,68 @@ def cell(
     dict
         "growth": one row per network and depth.
     """
-    depths = [max(1, width * k // 8) for k in range(1, eighths + 1)]
+    kind: dict[str, Any] = {"activation": activation, "norm": norm, "width": width, "eighths": eighths, "batch": batch}
+    modules, x, v = _drawn(seed, **kind, device=device, dtype=dtype)
+    found = ensemble_log_growth(modules, x, v)
+    return _tables(found, _depths(width, eighths), chosen=slice(None))
+
+
+def _drawn(
+    seed: int, *, activation: str, norm: str, width: int, eighths: int, batch: int, device: str, dtype: str
+) -> tuple[list[torch.nn.Sequential], torch.Tensor, torch.Tensor]:
+    """Draw the networks of a cell, their inputs and the tangent there."""
+    place = {"device": torch.device(device), "dtype": getattr(torch, dtype)}
     modules = []
     for i in range(CHUNK):
-        net = mlp(depth=depths[-1], width=width, activation=activation, norm=norm)
+        net = mlp(depth=_depths(width, eighths)[-1], width=width, activation=activation, norm=norm)
         generator = rng.torch_generator(seed, "weights", activation, norm, width, i)
         inits.initialise(net, SCHEMES[activation], generator=generator, activation=activation)
-        modules.append(net.to(device=torch.device(device), dtype=getattr(torch, dtype)))
+        modules.append(net.to(**place))
     generator = rng.torch_generator(seed, "input and tangent", width)
     drawn = torch.randn(2, batch if norm == "batch" else 1, width, generator=generator, dtype=torch.float64)
     x = drawn[0] / drawn[0].square().mean(1, keepdim=True).sqrt()
-    x, v = (t.to(device=torch.device(device), dtype=getattr(torch, dtype)) for t in (x, drawn[1]))
-    found = ensemble_log_growth(modules, x, v)
+    return modules, x.to(**place), drawn[1].to(**place)
+
+
+def _depths(width: int, eighths: int) -> list[int]:
+    return [max(1, width * k // 8) for k in range(1, eighths + 1)]
+
+
+def _tables(
+    found: Mapping[str, npt.NDArray[np.float64]], depths: list[int], *, chosen: slice
+) -> dict[str, pd.DataFrame]:
+    """Tabulate the growth of one cell's networks."""
     return {
         "growth": pd.DataFrame(
             {
                 "depth": np.repeat(depths, CHUNK),
                 "network": list(range(CHUNK)) * len(depths),
-                "log_norm": np.concatenate([found[f"phi_{depth}"] for depth in depths]),
+                "log_norm": np.concatenate([found[f"phi_{depth}"][chosen] for depth in depths]),
             }
         )
     }
 
 
-STUDY = Study(name="width-depth", version=1, compute=cell)
+def together(cells: Sequence[Cell]) -> list[dict[str, pd.DataFrame]]:
+    """Measure the networks of several cells of one kind and width in one call, each at its own inputs and tangent."""
+    drawn = [_drawn(cell.seed, **cell.parameters) for cell in cells]
+    modules = [at(module, x) for nets, x, _ in drawn for module in nets]
+    tangents = torch.stack([v / v.double().norm().to(v.dtype) for nets, _, v in drawn for _ in nets])
+    with pushed(modules, torch.zeros_like(drawn[0][1])) as states:
+        found = {state.name: logs for state, logs in push_on(states, tangents)}
+    depths = _depths(cells[0].parameters["width"], cells[0].parameters["eighths"])
+    return [_tables(found, depths, chosen=slice(CHUNK * i, CHUNK * (i + 1))) for i in range(len(cells))]
+
+
+def how_many(parameters: Mapping[str, Any]) -> int:
+    """Return how many cells go in one call."""
+    width, depth = parameters["width"], _depths(parameters["width"], parameters["eighths"])[-1]
+    return cells_in_a_call(parameters, weights=CHUNK * depth * width**2)
+
+
+SAME = ("activation", "norm", "width", "eighths", "batch", "device", "dtype")
+GROUP = Group(compute=together, same=SAME, size=how_many)
+STUDY = Study(name="width-depth", version=1, compute=cell, group=GROUP)
 
 
 def cells(options: Common) -> tuple[Cell, ...]:
