@@ -117,17 +117,26 @@ def rank_bounds(layers: Sequence[nn.Module], x: Tensor, *, coupled: bool) -> Int
     Tensor
         Upper bounds, shape (1,) if `coupled`, (B,) if not.
     """
-    groups = 1 if coupled else x.shape[0]
-    bound = torch.full((groups,), x.numel() // groups)
+    points = [x]
     for layer in layers:
-        image = layer(x)
+        points.append(layer(points[-1]))
+    return rank_bounds_along(layers, points, coupled=coupled)
+
+
+def rank_bounds_along(
+    layers: Sequence[nn.Module], points: Sequence[Tensor], *, coupled: bool
+) -> Int[Tensor, " groups"]:
+    """Do what `rank_bounds` says, given what goes into each layer and, last, what comes out of them all."""
+    groups = 1 if coupled else points[0].shape[0]
+    bound = torch.full((groups,), points[0].numel() // groups)
+    for layer, x, image in zip(layers, points[:-1], points[1:], strict=True):
         live = torch.full((groups,), image.numel() // groups)
         if isinstance(layer, _BatchNorm) and type(layer).forward is _BatchNorm.forward and layer.training:
             live -= image.shape[1]
         elif image.shape == x.shape and not list(layer.parameters()) and not list(layer.buffers()):
             diagonal = slopes(layer, x)
             live = live if diagonal is None else diagonal.reshape(groups, -1).count_nonzero(dim=1).cpu()
-        bound, x = torch.minimum(bound, live), image
+        bound = torch.minimum(bound, live)
     return bound
 
 

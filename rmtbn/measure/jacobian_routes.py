@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from rmtbn.linalg import dense, lanczos, slq
 from rmtbn.linalg import product as products
 from rmtbn.linalg.push_forward import TangentMap, push_forward
-from rmtbn.measure.jacobian_operator import layered, rank_bounds
+from rmtbn.measure.jacobian_operator import layered, rank_bounds, rank_bounds_along
 from rmtbn.measure.tangents import push_tangents
 
 _PRECISION = 1e-6  # asked of each value by the route "lanczos", relative to the value; eps sets a limit
@@ -86,13 +86,14 @@ def by_dense_svd(segments: Sequence[Sequence[nn.Module]], x: Tensor, *, coupled:
     groups = 1 if coupled else x.shape[0]
     n = x.numel() // groups
     jacobian = torch.eye(n, dtype=x.dtype, device=x.device).expand(groups, n, n)
-    found, first = [], x
-    passed: list[nn.Module] = []
+    found, bounds = [], torch.full((groups,), n)
     for layers in segments:
+        points = [x]
         for move in (move for step in _steps(layers, budget) for move in step):
             x, jacobian = move(x, jacobian)
-        passed += layers
-        found.append(_resolved(jacobian, rank_bounds(passed, first, coupled=coupled)))
+            points.append(x)
+        bounds = torch.minimum(bounds, rank_bounds_along(layers, points, coupled=coupled))
+        found.append(_resolved(jacobian, bounds))
     return found
 
 
