@@ -29,7 +29,7 @@ def claims(found: BatchSpectra) -> tuple[Claim, ...]:
 
 
 def _claims(found: BatchSpectra) -> Iterator[Claim]:
-    nearest = [kind for kind in found.kinds if kind.width == found.widths[-1] and kind.batch == _batch(found)]
+    nearest = [k for k in found.kinds if (k.batch, k.width) == (found.near, found.widest(found.near))]
     depth = found.depths[len(found.depths) // 2]
     for kind in nearest:
         yield _law_claim(found, kind, depth)
@@ -37,11 +37,6 @@ def _claims(found: BatchSpectra) -> Iterator[Claim]:
         if kind.weights == "gaussian":
             yield _block_claim(found, kind, found.depths[-1])
             yield _zero_claim(found, kind)
-
-
-def _batch(found: BatchSpectra) -> int:
-    """Return the second smallest batch, at which second moments are finite and B/N is small."""
-    return found.batches[min(1, len(found.batches) - 1)]
 
 
 def _law_claim(found: BatchSpectra, kind: Kind, depth: int) -> Claim:

@@ -33,13 +33,14 @@ def name(activation: str) -> str:
 def draw_densities(found: BatchSpectra, kinds: Sequence[Kind], canvas: Canvas) -> None:
     """Draw a row of panels per kind, a column per depth."""
     panels = canvas.subplots(len(kinds), len(found.depths), squeeze=False)
-    for row, kind in zip(panels, kinds, strict=True):
-        for ax, depth in zip(row, found.depths, strict=True):
+    for i, kind in enumerate(kinds):
+        for j, depth in enumerate(found.depths):
+            ax = panels[i, j]
             _panel(ax, found.spectrum(kind, depth), found.law(kind, depth))
             ax.set_title(f"{name(kind.activation)}, L = {depth}")
-            if ax is not row[0]:
+            if j > 0:
                 ax.set_ylabel("")
-            if row is not panels[-1]:
+            if i < len(kinds) - 1:
                 ax.set_xlabel("")
     handles, labels = panels[0][0].get_legend_handles_labels()
     canvas.legend(handles, labels, loc="outside upper right", ncols=len(labels))
@@ -92,12 +93,12 @@ def draw_blocks(found: BatchSpectra, canvas: Canvas) -> None:
     panels = canvas.subplots(1, len(found.batches), sharey=True, squeeze=False)[0]
     for ax, batch in zip(panels, found.batches, strict=True):
         for activation in dict.fromkeys(kind.activation for kind in found.kinds):
-            kind = Kind(activation=activation, weights="gaussian", batch=batch, width=found.widths[-1])
+            kind = Kind(activation=activation, weights="gaussian", batch=batch, width=found.widest(batch))
             shares = [found.block_share(kind, depth) for depth in found.depths]
             theory = np.array([block_share(activation, batch_size=batch, depth=d) for d in found.depths])
             aside = 1.04 ** (len(ax.containers) - 1)
             points(np.array(found.depths) * aside, [s.value for s in shares], se=[s.se for s in shares],
-                   label=name(activation), line=(found.depths, theory), ax=ax)  # fmt: skip
+                   label=name(activation), line=(np.array(found.depths), theory), ax=ax)  # fmt: skip
         ax.axhline(1 / batch, color="C5", lw=1, ls=":", label="1/B")
         ax.set(xscale="log", xlabel="depth L", title=f"B = {batch}", ylim=(0, 1))
         ax.set_xticks(found.depths, [str(depth) for depth in found.depths])

@@ -64,8 +64,7 @@ def page(found: BatchSpectra, *, manifest: Mapping[str, str]) -> Page:
 
 def _nearest(found: BatchSpectra, weights: str) -> list[Kind]:
     """Return the kinds of the widest networks at the second smallest batch."""
-    batch = found.batches[min(1, len(found.batches) - 1)]
-    return [k for k in found.kinds if (k.weights, k.batch, k.width) == (weights, batch, found.widths[-1])]
+    return [k for k in found.kinds if (k.weights, k.batch, k.width) == (weights, found.near, found.widest(found.near))]
 
 
 def _extremes(found: BatchSpectra) -> tuple[float, float, float, float]:
@@ -139,8 +138,8 @@ def _distances(found: BatchSpectra) -> Iterator[Block]:
     yield Table(
         caption="KS distances at every depth, widest networks, and at the greatest depth the distance to the law of "
         "one layer more, which must be larger.",
-        columns=("network", "B", *(f"L = {depth}" for depth in found.depths), "one layer more"),
-        rows=tuple(_distance_row(found, kind) for kind in found.kinds if kind.width == found.widths[-1]),
+        columns=("network", "B", "N", *(f"L = {depth}" for depth in found.depths), "one layer more"),
+        rows=tuple(_distance_row(found, kind) for kind in found.kinds if kind.width == found.widest(kind.batch)),
     )
 
 
@@ -150,6 +149,7 @@ def _distance_row(found: BatchSpectra, kind: Kind) -> tuple[str, ...]:
     return (
         f"{name(kind.activation)}, {kind.weights}",
         str(kind.batch),
+        str(kind.width),
         *(with_error(one.ks, one.ks_se) for one in distances),
         with_error(wrong.ks, wrong.ks_se),
     )
@@ -165,7 +165,7 @@ def _zeros(found: BatchSpectra) -> Iterator[Block]:
     )
     rows = []
     for kind in found.kinds:
-        if kind.width == found.widths[-1] and kind.weights == "gaussian":
+        if kind.width == found.widest(kind.batch) and kind.weights == "gaussian":
             for depth in dict.fromkeys((found.depths[0], found.depths[-1])):
                 exact, both = (found.zeros(kind, depth, leaked=leaked) for leaked in (False, True))
                 theory = zero_share(kind.activation, batch_size=kind.batch)
@@ -173,6 +173,7 @@ def _zeros(found: BatchSpectra) -> Iterator[Block]:
                     (
                         f"{name(kind.activation)}, L = {depth}",
                         str(kind.batch),
+                        str(kind.width),
                         number(exact.value, digits=4),
                         number(both.value - exact.value, digits=2) if both.value > exact.value else "0",
                         with_error(both.value, both.se),
@@ -180,8 +181,8 @@ def _zeros(found: BatchSpectra) -> Iterator[Block]:
                     )
                 )
     yield Table(
-        caption=f"Gaussian weights, N = {found.widths[-1]}.",
-        columns=("network", "B", "exactly zero", "not zero, but for ε", "both", "theory, ε → 0"),
+        caption="Gaussian weights, widest networks of each batch.",
+        columns=("network", "B", "N", "exactly zero", "not zero, but for ε", "both", "theory, ε → 0"),
         rows=tuple(rows),
     )
 
@@ -195,7 +196,7 @@ def _blocks(found: BatchSpectra) -> Iterator[Block]:
     yield Figure(
         draw=partial(draw_blocks, found),
         size=(10.0, 3.6),
-        caption=f"Share of ‖J‖² in the per-sample blocks against depth, Gaussian weights, N = {found.widths[-1]}: "
+        caption="Share of ‖J‖² in the per-sample blocks against depth, Gaussian weights, widest networks: "
         "points with one standard error over networks, lines the theory, dotted 1/B.",
         alt="Shares fall from near 1 at depth 1 towards 1/B, faster for small batches; points lie on the lines.",
     )

@@ -65,6 +65,15 @@ class BatchSpectra:
         self.comparison = cache(self._comparison)
         self.deeper = cache(self._deeper)
 
+    def widest(self, batch: int) -> int:
+        """Return the largest width at a batch."""
+        return max(kind.width for kind in self.kinds if kind.batch == batch)
+
+    @property
+    def near(self) -> int:
+        """The second smallest batch, at which second moments are finite and B/N is small."""
+        return self.batches[min(1, len(self.batches) - 1)]
+
     def chosen(self, kind: Kind, depth: int) -> pd.DataFrame:
         """Return the rows of one kind and depth."""
         rows = self.rows

@@ -33,12 +33,12 @@ BATCHES = MappingProxyType({"quick": (4, 8), "default": (4, 8, 16, 32), "paper":
 WIDTHS = MappingProxyType({"quick": (12, 24), "default": (32, 64), "paper": (64, 128, 256)})
 DEPTHS = MappingProxyType({"quick": (1, 4), "default": (1, 2, 4, 8), "paper": (1, 2, 4, 8, 16)})
 # Values of all networks of a kind together, about, and fewest networks: larger batches need fewer networks for the same
-# error. Default: four minutes of one core.
+# error. Largest B·N, the dimension of J. Default: four minutes of one core.
 GRID: Mapping[str, Mapping[str, int]] = MappingProxyType(
     {
-        "quick": {"values": 400, "fewest": 2},
-        "default": {"values": 6_000, "fewest": 4},
-        "paper": {"values": 100_000, "fewest": 8},
+        "quick": {"values": 400, "fewest": 2, "largest": 192},
+        "default": {"values": 3_000, "fewest": 2, "largest": 1_024},
+        "paper": {"values": 100_000, "fewest": 8, "largest": 8_192},
     }
 )
 MOST = 10_000  # networks of a cell, so that seeds share none
@@ -103,6 +103,7 @@ def cells(options: Common, *, activation: str | None = None, batch_size: int | N
         for w in WEIGHTS
         for b in batches
         for n in WIDTHS[options.preset]
+        if batch_size is not None or b * n <= GRID[options.preset]["largest"]
     ]
     constants: dict[str, Value] = {"device": options.device, "dtype": options.dtype}
     return tuple(
