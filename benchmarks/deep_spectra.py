@@ -12,8 +12,9 @@ network at the critical point, N = 512, L = 50: product 2.5 to 2.8 (float64), 3.
 to 1.11. With ReLU: product 1.5 (measured before the last changes). A loop over 16 networks at N = 128, L = 100,
 over the ensemble in one pass: dense 1.25 (float64) and 1.6 (float32); the product route takes 4.1 and 5.5 times as
 long as the loop. On two idle cores nothing was measured as a whole; 16 products of 128 x 128 matrices, the best of
-many turns: 1.9 ms one by one on one thread or two, 0.85 ms in one call on two. Depth exponent 0.92; width 2.4
-(N = 256 ... 1,024, where the rate of matrix products still rises).
+many turns: 1.9 ms one by one on one thread or two, 0.85 ms in one call on two. Depth exponent 0.92. Width, L = 10, one
+turn under load: 0.26, 1.53 and 19.9 s at N = 512, 1,024 and 2,048, exponent 3.13, but 2.55 and 3.70 from one to the
+next (products of such matrices: 2.89 and 2.97, 49 to 54 GFlop/s).
 Memory, parameters with gradients: dense 0.1 MiB and product 1 MiB against jacrev's 200 at N = 256, L = 200; the
 product at N = 128 takes 0.3 MiB at depth 100 and 3.6 MiB at 5,000 (the list of layers). To be done on two idle cores.
 
@@ -159,8 +160,8 @@ def main() -> None:
     double = torch.float64
     depths = [50, 100, 200] if options.quick else [50, 200, 800, 3200]
     exponent("depth, N=64", depths, lambda n: (network(64, n, "tanh", double), inputs(64, double)), count)
-    widths = [64, 128, 256] if options.quick else [256, 512, 1024]
-    exponent("width, L=30", widths, lambda n: (network(n, 30, "tanh", double), inputs(n, double)), count)
+    widths = [64, 128, 256] if options.quick else [512, 1024, 2048]  # the rate of matrix products has settled
+    exponent("width, L=10", widths, lambda n: (network(n, 10, "tanh", double), inputs(n, double)), count)
     top = {route: memory(route, 256, 200) for route in ("jacrev", "dense", "product")}
     cells = "   ".join(f"{route} {mib:.1f} MiB ({mib / top['jacrev']:.2f})" for route, mib in top.items())
     print(f"{'peak memory, N=256 L=200':34s} {cells}", flush=True)
