@@ -19,7 +19,7 @@ from rmtbn.theory.free.branch import Chart, ConvergenceError, Points, follow
 from rmtbn.theory.free.bulk import Bulk
 from rmtbn.theory.free.cells import Rule, rule
 from rmtbn.theory.free.curve import SpectralCurve
-from rmtbn.theory.free.edges import anchors, edges, gap_edge, real_w
+from rmtbn.theory.free.edges import anchors, bounds, gap_edge, real_w
 
 Array = NDArray[np.float64]
 
@@ -158,7 +158,7 @@ def intervals(
     curve: SpectralCurve, log_atoms: tuple[tuple[float, float], ...], *, cuts: tuple[float, ...] = ()
 ) -> tuple[BranchBulk, ...]:
     """Find the intervals of the bulk, ascending, with their masses; `cuts` are singularities to be made ends of one."""
-    low, high = edges(curve)
+    low, high = _outer_edges(curve)
     before, after = 1.0 - curve.rank + _mass(log_atoms, low), 1.0 - _mass(log_atoms, math.inf) + _mass(log_atoms, high)
     whole = BranchBulk(
         curve=curve, interval=Chart(low=low, high=high), anchors=anchors(curve), start=before, content=after - before
@@ -182,6 +182,23 @@ def intervals(
             content=float(end - start),
         )
         for a, b, start, end in zip(lows, highs, starts, ends, strict=True)
+    )
+
+
+def _outer_edges(curve: SpectralCurve) -> tuple[float, float]:
+    """Find the outer edges; where a gap separates the bulk from an atom outside it, by the density."""
+    (low, low_found), (high, high_found) = bounds(curve)
+    if low_found and high_found:
+        return low, high
+    whole = BranchBulk(
+        curve=curve, interval=Chart(low=low, high=high), anchors=anchors(curve), start=0.0, content=curve.rank
+    )
+    reach, _ = first_nodes(curve, chart=whole.chart, anchors=whole.anchors, reach=whole.bound())
+    w = whole.chart.place(reach * (np.arange(_GRID) + 0.5) / _GRID)[::-1]
+    first, last = np.flatnonzero(_read(whole, w)[0] >= NO_DENSITY)[[0, -1]]
+    return (
+        low if low_found else _turn(whole, w[first - 1], w[first]),
+        high if high_found else _turn(whole, w[last], w[last + 1]),
     )
 
 

@@ -48,6 +48,23 @@ def edges(curve: SpectralCurve) -> tuple[float, float]:
     ConvergenceError
         If there is no critical point.
     """
+    (low, low_found), (high, high_found) = bounds(curve)
+    if not (low_found and high_found):
+        raise ConvergenceError(f"no edge found between ln λ = {low} and ln λ = {high} and the atoms outside them")
+    return low, high
+
+
+@np.errstate(all="ignore")
+def bounds(curve: SpectralCurve) -> tuple[tuple[float, bool], tuple[float, bool]]:
+    """Compute the edges, or points of the gaps between atoms outside the bulk and the bulk, and which they are.
+
+    Beyond such an atom the real axis is followed up to where M passes 0, or -p, and u leaves its sheet.
+
+    Raises
+    ------
+    ConvergenceError
+        If there is neither.
+    """
     return _lower_edge(curve), _upper_edge(curve)
 
 
@@ -77,7 +94,7 @@ def _on_curve(curve: SpectralCurve, u: Complex, v: Complex) -> Complex:
     return v
 
 
-def _upper_edge(curve: SpectralCurve) -> float:
+def _upper_edge(curve: SpectralCurve) -> tuple[float, bool]:
     u = log_expit(_LOGITS)
     tops = [factor.law.span[1] > factor.law.inner[1] for factor in curve.factors]
     if curve.fall == 0 and all(
@@ -93,12 +110,12 @@ def _limit(curve: SpectralCurve) -> float:
     return min([FAR, *(-math.log(gamma) for gamma in gammas if gamma > 0)])
 
 
-def _lower_edge(curve: SpectralCurve) -> float:
+def _lower_edge(curve: SpectralCurve) -> tuple[float, bool]:
     """Find a soft edge where z falls as 1/s for s -> ∞, so that M is regular at z = 0; else the bulk reaches 0."""
     if not all(factor.law.floor > -math.inf or factor.rank != curve.rank for factor in curve.factors):
-        return -math.inf
+        return -math.inf, True
     if not abs(_slope(curve, FAR, below=True) + 1) < 1e-6:
-        return -math.inf
+        return -math.inf, True
     u = np.concatenate([np.linspace(FAR, 3.2, 19), -log_expit(_FALLING), [1.5 * AT_ATOM]]) + _last_zero(curve)
     bottoms = [factor.law.span[0] < factor.law.inner[0] for factor in curve.factors]
     if curve.fall == 0 and _last_zero(curve) == 0 and all(bottoms):
@@ -117,19 +134,21 @@ def _last_zero(curve: SpectralCurve) -> float:
     return max([0.0, *(-math.log1p(-curve.rank / c) for c, power in powers.items() if power and c > curve.rank)])
 
 
-def _first_critical(curve: SpectralCurve, u: Array, *, below: bool) -> float:
-    """Follow the real axis along the grid u to the first change of sign of d ln z/du, and return ln z there."""
+def _first_critical(curve: SpectralCurve, u: Array, *, below: bool) -> tuple[float, bool]:
+    """Follow the real axis along the grid u to the first change of sign of d ln z/du: ln z there, or in the gap."""
     points = _real_points(curve, u.astype(np.complex128), below=below)
     slope = curve.total_slope(curve.residual(points.u, points.v))[0].real
     rising = np.flatnonzero(slope >= 0)
     at_atom = rising.size == 0 and abs(u[-1]) < 2 * AT_ATOM and abs(slope[-1]) < 1e-5
     if at_atom or (rising.size and rising[0] and u[rising[0] - 1] * u[rising[0]] < 0):
-        return _at_atom(curve, below=below)
+        return _at_atom(curve, below=below), True
     if rising.size == 0 and any(factor.law.inner == factor.law.span for factor in curve.factors):
-        return _end_of_panels(curve, points, below=below)
+        return _end_of_panels(curve, points, below=below), True
+    if rising.size == 0 and u[0] * u[-1] < 0:
+        return float(points.w.real[-1]), False
     if rising.size == 0 or rising[0] == 0:
         raise ConvergenceError(f"no edge found between u = {u[0]} and u = {u[-1]}")
-    return _critical(curve, points.take(np.array([rising[0], rising[0] - 1])), below=below)
+    return _critical(curve, points.take(np.array([rising[0], rising[0] - 1])), below=below), True
 
 
 def _critical(curve: SpectralCurve, ends: Points, *, below: bool) -> float:
