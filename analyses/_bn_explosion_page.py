@@ -1,29 +1,25 @@
 """The page of `rmtbn bn-explosion`: rates over batches, their price, stability, and networks with skip connections."""
 
-import math
 from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Any
 
-from rmtbn.report.number import number, with_error
-from rmtbn.report.page import Block, Figure, Page, Section, Table
+from rmtbn.report.page import Block, Figure, Page, Section
 
 from . import _bn_explosion_figures as figures
 from ._bn_explosion_claims import claims, growth_over_depth
 from ._bn_explosion_records import (
     FEWEST,
     FINITE_WIDTH,
-    NAMES,
     Explosions,
     Kind,
     crossing,
     depth_grown,
     first_unstable,
     is_stable,
-    largest_eigenvalue,
-    point,
     rate,
 )
+from ._bn_explosion_tables import cost_table, rates_table, skip_table, stability_table
 
 
 def page(explosions: Explosions, *, manifest: Mapping[str, str]) -> Page:
@@ -44,7 +40,7 @@ def page(explosions: Explosions, *, manifest: Mapping[str, str]) -> Page:
         sections=(
             *(Section(title=title, blocks=found) for title, write in sections if (found := tuple(write(explosions)))),
             Section(title="Claims", blocks=judged or ("There is no claim for this kind of network alone.",)),
-            Section(title="Numbers", blocks=tuple(_tables(explosions))),
+            Section(title="Numbers", blocks=(rates_table(explosions),)),
         ),
         manifest=manifest,
     )
@@ -152,13 +148,7 @@ def _cost_blocks(explosions: Explosions) -> Iterator[Block]:
         "learning rate for the two. The table says after how many layers that happens; deeper networks of the kind "
         "need skip connections, or a smaller learning rate in their first layers than in their last."
     )
-    batches = (8, 32, 128, 512)
-    yield Table(
-        caption="Layers after which the gradient norm has grown 10³ by the mean field, 6 ln 10/ln λ_G, by batch size; "
-        "measured from the rate at the largest batch that is no larger than the width.",
-        columns=("activation", *(f"B = {b}" for b in batches), "B → ∞", "measured", "at B"),
-        rows=tuple(_cost_row(explosions, activation, batches) for activation in explosions.activations()),
-    )
+    yield cost_table(explosions)
     deep = explosions.kinds("deep")
     if not deep:
         return
@@ -173,22 +163,6 @@ def _cost_blocks(explosions: Explosions) -> Iterator[Block]:
         alt="Straight lines in a logarithmic scale that rise away from the output; without normalisation the line is "
         "flat.",
     )
-
-
-def _cost_row(explosions: Explosions, activation: str, batches: tuple[int, ...]) -> tuple[str, ...]:
-    kinds = [k for k in explosions.kinds("rates", norm="batch", activation=activation) if FEWEST <= k.batch <= k.width]
-    measured, at = "—", "—"
-    if kinds:
-        kind = max(kinds, key=lambda k: k.batch)
-        found, at = explosions.found[kind].gradient_rate(), str(kind.batch)
-        low, high = depth_grown(found.value + found.se), depth_grown(found.value - found.se)
-        measured = " to ".join(dict.fromkeys((_layers(low), _layers(high))))
-    predicted = (depth_grown(point(activation, b).explosion_rate) for b in (*batches, math.inf))
-    return (NAMES.get(activation, activation), *(_layers(depth) for depth in predicted), measured, at)
-
-
-def _layers(depth: float) -> str:
-    return "never" if depth > 1e6 else f"{depth:.0f}" if depth >= 20 else f"{depth:.1f}"
 
 
 def _stability_blocks(explosions: Explosions) -> Iterator[Block]:
@@ -212,18 +186,7 @@ def _stability_blocks(explosions: Explosions) -> Iterator[Block]:
         alt="GELU and SiLU pass 1 at moderate batches; their rates leave their lines with depth, those of ReLU and "
         "tanh do not.",
     )
-    yield Table(
-        caption="The largest eigenvalue of the forward map; unstable ones are marked.",
-        columns=("activation", *(f"B = {b}" for b in (8, 32, 128, 512)), "unstable from"),
-        rows=tuple(_stability_row(activation) for activation in ("linear", "relu", "tanh", "erf", "gelu", "silu")),
-    )
-
-
-def _stability_row(activation: str) -> tuple[str, ...]:
-    values = [largest_eigenvalue(activation, b) for b in (8, 32, 128, 512)]
-    start = first_unstable(activation)
-    shown = (number(value, digits=4) + (" *" if value > 1 else "") for value in values)
-    return (NAMES.get(activation, activation), *shown, "—" if start is None else f"B = {start}")
+    yield stability_table()
 
 
 def _skip_blocks(explosions: Explosions) -> Iterator[Block]:
@@ -250,18 +213,7 @@ def _skip_blocks(explosions: Explosions) -> Iterator[Block]:
         alt="Left: the residual network without norm rises steepest, the plain one with norm next, the residual one "
         "with norm hardly, the plain one without norm not at all. Right: the residual one is a straight line.",
     )
-    yield Table(
-        caption=f"Growth of the squared gradient norm over all {normed.depth} layers or blocks: natural logarithm.",
-        columns=("network", "measured", "predicted", "factor measured"),
-        rows=tuple(_skip_row(explosions, kind) for kind in kinds),
-    )
-
-
-def _skip_row(explosions: Explosions, kind: Kind) -> tuple[str, ...]:
-    measured, predicted = growth_over_depth(explosions, kind)
-    norm = "batch norm" if kind.norm == "batch" else "no norm"
-    factor = number(math.exp(measured.value), digits=2)
-    return (f"{kind.block}, {norm}", with_error(measured.value, measured.se), number(predicted), factor)
+    yield skip_table(explosions)
 
 
 def _width_blocks(explosions: Explosions) -> Iterator[Block]:
@@ -282,28 +234,4 @@ def _width_blocks(explosions: Explosions) -> Iterator[Block]:
         f"layers, {counts[0]} networks of each kind, one standard error; the band is ±{FINITE_WIDTH:g}/N. Left: "
         "gradients; right: ‖J‖².",
         alt="Deviations of a few percent at the narrowest networks that shrink towards 0 as 1/N does.",
-    )
-
-
-def _tables(explosions: Explosions) -> Iterator[Block]:
-    yield Table(
-        caption="Growth per layer, measured and predicted: of the squared gradient norm, of ‖J‖², and of the squared "
-        "gradient norm of a typical network (exp of the mean of the logarithm). ° the errors mean nothing (B ≤ 5); * "
-        "the fixed point is unstable.",
-        columns=("kind", "B", "predicted", "gradient", "‖J‖²", "typical gradient", "networks"),
-        rows=tuple(_row(explosions, kind) for kind in explosions.kinds("rates")),
-    )
-
-
-def _row(explosions: Explosions, kind: Kind) -> tuple[str, ...]:
-    found = explosions.found[kind]
-    rates = (found.gradient_rate(), found.jacobian_rate(), found.typical_gradient_rate())
-    normed = kind.norm == "batch"
-    mark = ("" if is_stable(kind) else " *") + (" °" if normed and kind.batch < FEWEST else "")
-    return (
-        kind.name + ("" if normed else ", no norm") + mark,
-        str(kind.batch),
-        number(rate(kind), digits=5),
-        *(with_error(one.value, one.se) for one in rates),
-        str(rates[0].networks),
     )
