@@ -16,13 +16,17 @@ from rmtbn.report.number import number, with_error
 from rmtbn.report.page import Block, Figure, Page, Section, Table
 from rmtbn.result import EmpiricalSpectrum, SpectralMeasure
 
+from ._laws_figures import NAMES
+from ._laws_networks import Kind
+from ._laws_records import has_zeros
 from ._laws_registry import Entry, Options
 
 MOMENTS = 8
 QUANTILES = np.array([0.001, 0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99, 0.999])
 TAILS = (0.0, 0.01, 0.1)  # shares of the non-zero part left out at both ends of a condition number
 NONE = "—"
-_SYMBOLS = {"depth": "L =", "sigma_w": "σ_w", "sigma_b": "σ_b", "ratio": "c ="}
+_SYMBOLS = {"depth": "L =", "sigma_w": "σ_w =", "sigma_b": "σ_b =", "q0": "q⁰ =", "ratio": "c =",
+            "p": "p =", "r": "r =", "c": "c =", "s": "s ="}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -164,13 +168,13 @@ def _tables(family: Family) -> Iterator[Block]:
             ("lower edge", *(_edge(law, 0) for law in laws)),
             ("upper edge", *(_edge(law, 1) for law in laws)),
             ("atoms", *(_atoms(law) for law in laws)),
-            ("mean of ln λ", *(_finite(law.log_moment(1)) for law in laws)),
+            ("mean of ln λ", *(_mean(law.log_moment(1)) for law in laws)),
             ("variance of ln λ", *(_finite(log_variance(law)) for law in laws)),
             *((_condition_name(tail), *(_power(law.log_condition_number(tail)) for law in laws)) for tail in TAILS),
         ),
     )
     yield Table(
-        caption="Moments E λ^k.",
+        caption="Moments E λᵏ.",
         columns=("k", *names),
         rows=tuple((str(k), *(number(law.moment(k), digits=8) for law in laws)) for k in range(1, MOMENTS + 1)),
     )
@@ -199,6 +203,11 @@ def _finite(value: float) -> str:
     return number(value, digits=6) if math.isfinite(value) else NONE
 
 
+def _mean(value: float) -> str:
+    """Write a mean of ln λ, -∞ where there is mass at 0 or too much near it."""
+    return "−∞" if value == -math.inf else _finite(value)
+
+
 def _power(log: float, *, digits: int = 5) -> str:
     """Write the exponential of a number that may leave the floating range."""
     if abs(log) < 700:
@@ -215,7 +224,7 @@ def _overlay(family: Family) -> Iterator[Block]:
     yield (
         f"{first.networks} networks were drawn and every singular value of their Jacobians was measured, however small "
         "(values that are exactly 0 have no place on the axis and are given as a share). The law is that of infinite "
-        "width: networks of width N deviate from it by the order of L/N." + _stand_in(family)
+        "width: networks of width N deviate from it by the order of L/N." + _zeros(family) + _stand_in(family)
     )
     yield Figure(
         draw=partial(_draw_overlay, family),
@@ -232,13 +241,30 @@ def _overlay(family: Family) -> Iterator[Block]:
     )
 
 
+def _zeros(family: Family) -> str:
+    """Say why there are more zeros than in the law where units switch off."""
+    kind = None if family.entry.kind is None else family.entry.kind(family.options, 1)
+    if kind is None or not has_zeros(kind):
+        return ""
+    return (
+        " Where units switch off, the narrowest of the layers decides how many values are 0: more than in the law, by "
+        "the order of 1/√N."
+    )
+
+
+def _weights(kind: Kind) -> str:
+    return "Gaussian" if kind.weights == "gaussian" else kind.weights
+
+
 def _stand_in(family: Family) -> str:
     """Say which networks stand for a limit of infinite depth."""
     if family.entry.depth is None or family.entry.kind is None:
         return ""
-    kind = family.entry.kind(family.options, 0)
+    kind = family.entry.kind(family.options, 1)
     made = (
-        "linear blocks I + aG" if kind.weights == "residual" else f"{kind.activation} layers of {kind.weights} weights"
+        "linear blocks I + aG"
+        if kind.weights == "residual"
+        else f"{NAMES[kind.activation]} layers of {_weights(kind)} weights"
     )
     root = " It is λ^(1/L) that is laid over it." if family.entry.is_root else ""
     return (
