@@ -2,6 +2,7 @@
 
 import math
 
+import mpmath
 import numpy as np
 import pytest
 
@@ -85,6 +86,18 @@ def test_the_potential_is_the_integral_of_the_transform(angle):
     zeta = np.exp(v)
     integral = ((zeta - 1) * np.log(zeta - 1) - (zeta - 3) * np.log(zeta - 3)) / 2
     np.testing.assert_allclose(uniform().potential_angle(v), integral.imag - angle, rtol=0, atol=1e-11)
+
+
+@pytest.mark.parametrize("angle", [0.01, 0.4, 3.0])
+def test_the_potential_counts_what_is_far_away(angle):
+    """Im E ln(1 - d/ζ) = -Im [Li₂(1/ζ) - Li₂(e^-60/ζ)]/60 for ln d uniform on [-60, 0], at both ends and between."""
+    v = np.array([-70.0, -45.0, -30.0, -2.0, 25.0]) + 1j * angle
+    expected = [-(_dilogarithm(1 / z) - _dilogarithm(math.exp(-60) / z)).imag / 60 for z in np.exp(v)]
+    np.testing.assert_allclose(wide().potential_angle(v), expected, rtol=1e-10, atol=1e-13)
+
+
+def _dilogarithm(z):
+    return complex(mpmath.polylog(2, complex(z)))
 
 
 def test_atoms_are_counted_once():

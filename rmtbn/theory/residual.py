@@ -172,7 +172,7 @@ def branch_variance(moments: ResidualMoments) -> float:
 
     Examples
     --------
-    >>> from rmtbn.theory.residual_moments import ResidualMoments
+    >>> from rmtbn.theory.residual_moments import residual_moments
     >>> round(branch_variance(residual_moments("relu", depth=100, sigma_w=2**0.5, alpha=0.1)), 12)
     1.0
     """
