@@ -31,6 +31,8 @@ class PaperStudy:
         The whole page; its claims are those of `claims`.
     numbers
         What `--json` prints.
+    of_images
+        Whether `cells` takes the option `data`.
     """
 
     study: Study
@@ -38,6 +40,7 @@ class PaperStudy:
     claims: Callable[[Records], Mapping[int, Claim]]
     page: Callable[[Records], Page]
     numbers: Callable[[Records], Mapping[str, Any]]
+    of_images: bool = True
 
     def measure(self, options: Common, **asked: Any) -> Records:
         """Compute what is missing and return all records."""
