@@ -148,9 +148,23 @@ def axis(curve: SpectralCurve, *, chart: Chart, anchors: Points, reach: float) -
 
 
 def first_nodes(curve: SpectralCurve, *, chart: Chart, anchors: Points, reach: float) -> tuple[float, Nodes]:
-    """Follow the first points, and shorten the reach to what is seen; parameters as for `axis`.
+    """Follow the first points, and shorten the reach to what is seen.
 
     A narrow law may reach down to 0 with a mass of e^-1000, which is not seen.
+
+    Parameters
+    ----------
+    curve
+        The spectral curve.
+    chart, anchors
+        As for `follow`.
+    reach
+        End of η.
+
+    Returns
+    -------
+    tuple
+        The reach, and nodes up to it.
     """
     if not np.isinf(chart.low):
         eta = reach * (np.arange(FIRST) + 0.5) / FIRST
