@@ -182,7 +182,8 @@ def _stability_blocks(explosions: Explosions) -> Iterator[Block]:
         size=(11.0, 4.6),
         caption="Left: largest eigenvalue of the forward map at the fixed point; above 1 it is unstable. Right: mean "
         f"ratio of squared gradients in groups of layers, {_count(explosions, kinds[0])} networks of width "
-        f"{kinds[0].width} with B = {kinds[0].batch}, one standard error; lines are λ_G of the fixed point.",
+        f"{kinds[0].width} with B = {kinds[0].batch}, one standard error; lines are λ_G of the fixed "
+        "point. In the last group the gradient has only just set out, and has not come to its own state.",
         alt="GELU and SiLU pass 1 at moderate batches; their rates leave their lines with depth, those of ReLU and "
         "tanh do not.",
     )

@@ -30,7 +30,10 @@ def draw_depth(ranked: Ranked, canvas: Canvas) -> None:
         ax.axhline(1, color="C5", lw=1)
         ax.set(title=NAMES[activation][0].upper() + NAMES[activation][1:], xlabel="depth", ylabel="soft rank")
         _early(ax)
-        ax.legend(fontsize=8, loc="lower left" if activation == "linear" else "upper right")
+        place = (
+            {"loc": "lower left", "bbox_to_anchor": (0.0, 0.15)} if activation == "linear" else {"loc": "upper right"}
+        )
+        ax.legend(fontsize=8, **place)
 
 
 def _early(ax: Axes) -> None:

@@ -13,6 +13,8 @@ from . import _rank_figures as figures
 from ._rank_claims import claims, stationary
 from ._rank_records import START, Kind, Ranked, predicted_rank
 
+ROUNDING = 1e-9  # relative; networks that differ by less are the same
+
 
 def page(ranked: Ranked, *, manifest: Mapping[str, str]) -> Page:
     """Write the page."""
@@ -195,7 +197,8 @@ def _batch_row(ranked: Ranked, kind: Kind) -> tuple[str, ...]:
 
 def _tables(ranked: Ranked) -> Iterator[Block]:
     yield Table(
-        caption="Soft rank over the second half of the depth, and after the last layer what theory says.",
+        caption="Soft rank over the second half of the depth, and after the last layer what theory says; in "
+        "parentheses where it is for few examples, n up to 2√d, and there are more.",
         columns=("part", "kind", "weights", "n", "d", "layers", "measured", "theory"),
         rows=tuple(_row(ranked, kind) for kind in ranked.found),
     )
@@ -211,6 +214,11 @@ def _row(ranked: Ranked, kind: Kind) -> tuple[str, ...]:
         str(kind.examples),
         str(kind.width),
         str(kind.depth),
-        with_error(measured.value, measured.se),
-        "—" if theory is None else number(float(theory[-1]), digits=4),
+        with_error(measured.value, measured.se if measured.se > ROUNDING * measured.value else 0.0),
+        "—" if theory is None else _theory(kind, float(theory[-1])),
     )
+
+
+def _theory(kind: Kind, predicted: float) -> str:
+    beyond = kind.norm != "none" and kind.examples**2 > 4 * kind.width
+    return f"({number(predicted, digits=4)})" if beyond else number(predicted, digits=4)
