@@ -295,7 +295,8 @@ def _draw_histograms(found: Spectra, canvas: Canvas) -> None:
 def _draw_condition(found: Spectra, canvas: Canvas) -> None:
     ax = canvas.subplots()
     at = [_over_draws(found.log_condition(count) / LN10) for count in found.factors]
-    points(found.factors, [one.value for one in at], se=[one.se for one in at], label="measured", ax=ax)
+    value, se = np.array([(one.value, one.se) for one in at]).T
+    points(np.array(found.factors), value, se=se, label="measured", ax=ax)
     ax.set(xlabel="number of factors M", ylabel="log₁₀ of the condition number σ_max/σ_min")
 
 
