@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Any
 
+from rmtbn.compare import SpectrumComparison
 from rmtbn.report.number import number, with_error
 from rmtbn.report.page import Block, Figure, Page, Section, Table
 from rmtbn.theory.bn_mean_field import block_share, zero_share
@@ -12,6 +13,7 @@ from ._bn_jacobian_claims import RULE, claims
 from ._bn_jacobian_figures import HIDDEN, draw_blocks, draw_densities, draw_distances, draw_laws, name
 from ._bn_jacobian_records import BatchSpectra, Kind
 
+WEIGHTS_NAMES = {"gaussian": "Gaussian", "orthogonal": "orthogonal"}
 TITLE = "What does a batch-normalised network do to its inputs, direction by direction?"
 
 
@@ -95,9 +97,9 @@ def _densities(found: BatchSpectra) -> Iterator[Block]:
         "how outputs move with inputs is one matrix for the whole batch of B examples. Moving all inputs by the same "
         "amount changes nothing; what is left are B − 1 contrasts between examples for each of N features, and on "
         "these J is measured. λ is a squared singular value: the factor by which a small step in one direction grows, "
-        "squared. Bars are drawn networks at initialisation, lines the law for infinitely wide ones. Its mean is λ_G "
-        "to the power L, the explosion of gradients; its upper tail is a power law, since a feature may happen to vary "
-        "little over the batch and is then magnified."
+        "squared. Bars are drawn networks at initialisation, lines the law for infinitely wide ones. Its mean is the "
+        "growth of gradients per layer, to the power L; its upper tail is a power law, since a feature may happen to "
+        "vary little over the batch and is then magnified."
     )
     for weights in ("gaussian", "orthogonal"):
         kinds = _nearest(found, weights)
@@ -116,7 +118,7 @@ def _densities(found: BatchSpectra) -> Iterator[Block]:
         draw=partial(draw_laws, found, activation),
         size=(10.0, 4.2),
         caption=f"The law itself, {name(activation)}, Gaussian weights: over batches (left), and over depth (right). "
-        "0.5 % of the mass is out of sight on each side.",
+        "0.5 % of the mass is out of sight below, 0.01 % above.",
         alt="Densities of λ per decade. Small batches have longer upper tails; depth spreads λ over more decades.",
     )
 
@@ -126,7 +128,8 @@ def _distances(found: BatchSpectra) -> Iterator[Block]:
         "The Kolmogorov–Smirnov distance (KS) is the largest difference between two distribution functions. The law is "
         "the limit of wide networks at a fixed batch. It treats the mixing by the weights and the normalisation of the "
         "features as if neither knew of the other, and that fails as the batch fills the width: B examples then leave "
-        "no room for the weights to mix them as if at random."
+        "no room for the weights to mix them as if at random. The extreme is B = N with orthogonal weights and no φ: "
+        "from orthogonal inputs every feature then has the same length, and nothing of the law's spread is there."
     )
     yield Figure(
         draw=partial(draw_distances, found),
@@ -147,18 +150,22 @@ def _distance_row(found: BatchSpectra, kind: Kind) -> tuple[str, ...]:
     distances = (found.comparison(kind, depth) for depth in found.depths)
     wrong = found.deeper(kind, found.depths[-1])
     return (
-        f"{name(kind.activation)}, {kind.weights}",
+        f"{name(kind.activation)}, {WEIGHTS_NAMES[kind.weights]}",
         str(kind.batch),
         str(kind.width),
-        *(with_error(one.ks, one.ks_se) for one in distances),
-        with_error(wrong.ks, wrong.ks_se),
+        *(_distance(one) for one in distances),
+        _distance(wrong),
     )
+
+
+def _distance(found: SpectrumComparison) -> str:
+    return f"{found.ks:.3f} ± {found.ks_se:.3f}"
 
 
 def _zeros(found: BatchSpectra) -> Iterator[Block]:
     yield (
         "Normalisation removes two directions of each feature: its mean over the batch, exactly, and its scale, but "
-        "for ε. Scaling a feature of variance v by a small amount changes the output by the factor ε/(v + ε)^{3/2}, "
+        "for ε. Scaling a feature of variance v by a small amount changes the output by the factor ε/√(v + ε)³, "
         "which is 1e-5 for torch's ε: not zero, and measured as what it is, however deep the network. Activations that "
         "switch off remove more. Shares are of all B·N values of the whole matrix. Deep networks of finite width have "
         "somewhat more zeros than theory where units switch off: the layer of lowest rank counts."
@@ -182,7 +189,7 @@ def _zeros(found: BatchSpectra) -> Iterator[Block]:
                 )
     yield Table(
         caption="Gaussian weights, widest networks of each batch.",
-        columns=("network", "B", "N", "exactly zero", "not zero, but for ε", "both", "theory, ε → 0"),
+        columns=("network", "B", "N", "exactly zero", "zero but for ε", "both", "theory, ε → 0"),
         rows=tuple(rows),
     )
 

@@ -24,20 +24,25 @@ class Kind:
 
     def parameters(self) -> dict[str, Value]:
         """Return the parameters of a cell, with the spread over the batch at the fixed point."""
-        point = bn_mean_field.fixed_point(self.activation, batch_size=self.batch)
-        spread = point.q * (1 - point.c)
         return {
             "activation": self.activation,
             "weights": self.weights,
             "batch": self.batch,
             "width": self.width,
-            "spread": spread,
+            "spread": spread_of(self.activation, self.batch),
         }
 
     @property
     def ratio(self) -> float:
         """B/N."""
         return self.batch / self.width
+
+
+@cache
+def spread_of(activation: str, batch: int) -> float:
+    """Return the spread over the batch at the fixed point, q*(1 - c*)."""
+    point = bn_mean_field.fixed_point(activation, batch_size=batch)
+    return point.q * (1 - point.c)
 
 
 @cache

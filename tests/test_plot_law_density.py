@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 
 from rmtbn._checks import InvalidArgumentError
 from rmtbn.plot.law_density import law_density
+from rmtbn.theory.bn_mean_field import batch_jacobian_law
 from rmtbn.theory.fuss_catalan import FussCatalan
 from rmtbn.theory.jacobian import jacobian_law
 from rmtbn.theory.marchenko_pastur import MarchenkoPastur
@@ -58,3 +59,14 @@ def test_nothing_to_draw_is_refused():
     """No law: no axes."""
     with pytest.raises(InvalidArgumentError, match=r"laws.*one or more"):
         law_density({}, ax=Figure().subplots())
+
+
+def test_a_law_without_an_upper_edge_ends_where_nothing_is_left():
+    """The batch Jacobian's law has a power tail: 0.5 % of the bulk is out of sight below, 0.01 % of all above."""
+    law = batch_jacobian_law("linear", batch_size=6, depth=2)
+    ax = law_density({"B = 6": law}, ax=Figure().subplots())
+    (line,) = ax.get_lines()
+    bulk = 1 - law.atoms[0][1]
+    assert area(line) == pytest.approx(0.995 * bulk - 1e-4, abs=2e-4)
+    assert line.get_xdata()[-1] == pytest.approx(math.log10(float(law.ppf(1 - 1e-4))))
+    assert math.isinf(law.log_bulk[1])

@@ -11,7 +11,8 @@ from rmtbn.plot.decades import LN10, set_decades
 from rmtbn.result import SpectralMeasure
 
 _POINTS = 400  # of a curve: finer than a pixel of a report's figure
-_TAIL = 5e-3  # share of a law's mass that may stay out of sight where it has no edge, or one at 0
+_TAIL = 5e-3  # share of a law's mass that may stay out of sight where its lower edge is at 0
+_UPPER = 1e-4  # the same at the upper side, where tails without an edge fall fast
 _WIDE = math.log(100.0)  # bulks that span more than this ratio of λ are drawn over decades
 _EDGE = 0.03  # share of the mass next to either edge, where a density may diverge, that does not set the axis' height
 _MARKERS = "osD^vPXp"  # colours are not the only sign
@@ -81,7 +82,7 @@ def _curve(law: SpectralMeasure, *, decades: bool) -> tuple[np.ndarray, np.ndarr
     if not np.isfinite(low):
         zero = sum(mass for lam, mass in law.atoms if lam == 0)
         low = float(law.log_ppf(zero + _TAIL * (1 - zero)))
-    high = high if np.isfinite(high) else float(law.log_ppf(1 - _TAIL))
+    high = high if np.isfinite(high) else float(law.log_ppf(1 - _UPPER))
     shape = (1 - np.cos(np.linspace(0, np.pi, _POINTS))) / 2  # dense at both edges
     x = low + (high - low) * shape
     with np.errstate(over="ignore", under="ignore"):
