@@ -102,7 +102,9 @@ def _law(kind: Kind, depth: int) -> JacobianLaw:
 @lru_cache(maxsize=256)
 def _table(kind: Kind, depth: int) -> SpectralMeasure:
     law = _law(kind, depth)
-    return law if find_activation(kind.activation).slopes is not None else tabulated(law)
+    if find_activation(kind.activation).slopes is not None or law.curve.is_one_factor:
+        return law  # a table would smear what piles up at one λ (GELU, SiLU at depth 1, orthogonal weights)
+    return tabulated(law)
 
 
 def cell(

@@ -41,8 +41,9 @@ def main() -> None:
         for weights in ("gaussian", "orthogonal"):
             for depth in DEPTHS:
                 kind = Kind(activation=name, weights=weights, sigma_b=sigma_b)
-                if kind.exact_law(depth).log_bulk is None:
-                    continue  # one or two points: no distance
+                law = kind.exact_law(depth)
+                if law.log_bulk is None or law.log_atoms:
+                    continue  # at an atom that is not 0 the rounding of dense singular values is all the distance
                 row = "".join(f"{written(*bias(kind, width, depth)):>14}" for width in NETWORKS)
                 print(f"{name:10} {weights:10} {depth:3}{row}", flush=True)
 
