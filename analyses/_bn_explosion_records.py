@@ -131,16 +131,23 @@ def crossing(profile: DepthProfile) -> float | None:
 
 
 def log_gradients(kind: Kind) -> Array:
-    """Predict ln ‖∂ℓ/∂h^l‖² against the last layer, l = 1 … L."""
+    """Predict ln ‖∂ℓ/∂h^l‖² against the last layer, l = 1 … L, for inputs of spread 1.
+
+    Under batch normalisation the first layer divides by that spread and not by the one of the fixed point.
+    """
     layers = np.arange(kind.depth - 1.0, -1, -1)
     if kind.block == "plain":
-        return layers * math.log(rate(kind))
+        values = layers * math.log(rate(kind))
+        if kind.norm == "batch":
+            found = point(kind.activation, kind.batch)
+            values[0] += math.log(found.q * (1 - found.c))
+        return values
     if kind.norm == "none":  # He's branch keeps the length: 2 per block
         return layers * math.log(2.0)
-    found = batch_norm_residual_moments(
+    moments = batch_norm_residual_moments(
         kind.activation, depth=kind.depth, batch_size=kind.batch, sigma_w=math.sqrt(2.0)
     )
-    return found.log_gradient[1:]
+    return moments.log_gradient[1:]
 
 
 def power(kind: Kind, found: Explosion) -> float:

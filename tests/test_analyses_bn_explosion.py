@@ -94,10 +94,12 @@ def test_presets_have_the_batches_they_say():
 
 
 def test_predictions_are_those_of_the_mean_field():
-    """λ_G per layer, 1 for critical networks, 2 per He block, the product of residual blocks with norm."""
+    """λ_G per layer but the first, 1 for critical networks, 2 per He block, the product of normed residual blocks."""
     lam = bn_mean_field.fixed_point("relu", batch_size=8).explosion_rate
     assert (rate(RELU), rate(replace(RELU, norm="none"))) == (lam, 1.0)
-    np.testing.assert_allclose(np.exp(log_gradients(RELU)), lam ** np.arange(5, -1, -1))
+    np.testing.assert_allclose(np.exp(log_gradients(RELU))[1:], lam ** np.arange(4, -1, -1))
+    point = bn_mean_field.fixed_point("relu", batch_size=8)  # the first layer meets inputs of spread 1
+    assert np.exp(log_gradients(RELU))[0] == pytest.approx(lam**5 * point.q * (1 - point.c))
     np.testing.assert_allclose(
         np.exp(log_gradients(replace(RELU, block="residual", norm="none"))), 2.0 ** np.arange(5, -1, -1)
     )
