@@ -160,7 +160,8 @@ def kill(named: bytes) -> None:
     draw = random.Random(1)
     while len(KILLED) < KILLS:
         time.sleep(draw.uniform(0.0, 1.2))
-        alive = [p.pid for p in multiprocessing.active_children() if p.pid] if not named else processes(named)
+        there = [p.pid for p in multiprocessing.active_children() if p.pid] if not named else processes(named)
+        alive = [number for number in there if number not in KILLED]
         if alive:
             KILLED.append(draw.choice(alive))
             os.kill(KILLED[-1], signal.SIGKILL)

@@ -82,14 +82,17 @@ class Killing(threading.Thread):
     def __init__(self, *, times, pause):
         super().__init__(daemon=True)
         self.times, self.draw, self.pause, self.killed, self.over = times, random.Random(1), pause, 0, False
+        self.gone = []
 
     def run(self):
         while self.killed < self.times and not self.over:
             time.sleep(self.draw.uniform(0, 2 * self.pause))
-            alive = actors()
+            alive = [number for number in actors() if number not in self.gone]
             if alive:
-                os.kill(self.draw.choice(alive), signal.SIGKILL)
-                self.killed += 1
+                self.gone.append(self.draw.choice(alive))
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(self.gone[-1], signal.SIGKILL)
+                    self.killed += 1
 
 
 def actors():

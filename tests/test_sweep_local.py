@@ -28,13 +28,16 @@ class Killing(threading.Thread):
     def __init__(self, *, times, seed, pause):
         super().__init__(daemon=True)
         self.times, self.draw, self.pause, self.killed, self.over = times, random.Random(seed), pause, 0, False
+        self.gone = []
 
     def run(self):
         while self.killed < self.times and not self.over:
             time.sleep(self.draw.uniform(0, 2 * self.pause))
-            alive = [worker for worker in active_children() if worker.name == "rmtbn worker"]
+            workers = [worker.pid for worker in active_children() if worker.name == "rmtbn worker"]
+            alive = [number for number in workers if number not in self.gone]
             if alive:
-                os.kill(self.draw.choice(alive).pid, signal.SIGKILL)
+                self.gone.append(self.draw.choice(alive))
+                os.kill(self.gone[-1], signal.SIGKILL)
                 self.killed += 1
 
 

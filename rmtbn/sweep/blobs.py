@@ -8,6 +8,8 @@ from io import BytesIO, IOBase
 from pathlib import Path
 from typing import final
 
+import pyarrow as pa
+
 
 class Blobs(abc.ABC):
     """Named bytes. A name is a file name, with a folder before it if it has one: ``_failed/abc.parquet``.
@@ -28,7 +30,7 @@ class Blobs(abc.ABC):
         """Return the content, or None."""
 
     @abc.abstractmethod
-    def open(self, name: str) -> IOBase:
+    def open(self, name: str) -> IOBase | pa.NativeFile:
         """Open a blob for reading in parts."""
 
     @abc.abstractmethod
@@ -121,9 +123,9 @@ class FolderBlobs(Blobs):
         except FileNotFoundError:
             return None
 
-    def open(self, name: str) -> IOBase:
+    def open(self, name: str) -> pa.NativeFile:
         """Open a file."""
-        return (self._path / name).open("rb")
+        return pa.OSFile(os.fspath(self._path / name))  # half the time of Python's, for the ends of many small files
 
     def put(self, name: str, content: bytes) -> None:
         """Write a file and let it take the place of another."""

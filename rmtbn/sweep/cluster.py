@@ -220,4 +220,5 @@ def _first_line(error: Exception) -> str:
     """Say in one line what Ray says in many."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     detail = [line.partition("Worker exit detail: ")[2] for line in lines if "Worker exit detail: " in line]
-    return (detail or lines[-1:] or [type(error).__name__])[0]
+    said = (detail or lines[-1:] or [type(error).__name__])[0]
+    return said.partition(" If the process was killed")[0]  # what follows is advice on Ray's options

@@ -30,7 +30,7 @@ class Compacted:
         Opens the file.
     """
 
-    def __init__(self, opened: Callable[[], IOBase]) -> None:
+    def __init__(self, opened: Callable[[], IOBase | pa.NativeFile]) -> None:
         self._opened = opened
         with readable(), opened() as file:
             parquet = pq.ParquetFile(file, page_checksum_verification=True)

@@ -55,8 +55,8 @@ def drive(
 ) -> Tally:
     """Have an engine compute jobs, and store what lands.
 
-    A job whose worker is lost is computed again, up to three times in all; a job of several cells of which one fails is
-    computed again cell by cell. SIGINT and SIGTERM let what is in flight land and leave the rest.
+    A job whose worker is lost is computed again after the others, three times in all; a job of several cells of which
+    one fails is computed again cell by cell. SIGINT and SIGTERM let what is in flight land and leave the rest.
 
     Parameters
     ----------
@@ -125,11 +125,11 @@ class _Driver:
                 yield replace(job, cells=cells)
 
     def _pop(self) -> Job:
-        if self._again:
-            return self._again.popleft()
-        job, self._next = self._next, next(self._jobs, None)
+        """Take the next job: what was lost comes last, when a bad time for workers may be over."""
+        job = self._next
         if job is None:
-            raise AssertionError("asked for a job that is not there")
+            return self._again.popleft()
+        self._next = next(self._jobs, None)
         return job
 
     def _take(self, landed: Landed) -> None:

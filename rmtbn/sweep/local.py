@@ -99,8 +99,9 @@ class Local(Engine):
         slot = min(set(range(self._count)) - {worker.slot for worker in self._workers})
         here, there = multiprocessing.Pipe()
         gpu = self._gpus[slot % len(self._gpus)] if self._gpus else None
-        arguments = (there, self._pickled, self._threads, gpu, self._memory)
-        process = multiprocessing.get_context("spawn").Process(target=serve, args=arguments, name="rmtbn worker")
+        spawn = multiprocessing.get_context("spawn")
+        options = {"count": self._threads, "gpu": gpu, "memory": self._memory}
+        process = spawn.Process(target=serve, args=(there, self._pickled), kwargs=options, name="rmtbn worker")
         process.start()
         there.close()  # so that its death closes the pipe
         worker = _Worker(process=process, pipe=here, slot=slot)

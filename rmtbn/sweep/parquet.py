@@ -71,7 +71,7 @@ def rows(content: bytes) -> tuple["Header", pa.Table]:
         return _header(reader.schema_arrow.metadata or {}), reader.read(use_threads=False)
 
 
-def header(file: IOBase) -> "Header":
+def header(file: IOBase | pa.NativeFile) -> "Header":
     """Return the header of a record from the end of its file, without its rows.
 
     Raises
@@ -83,7 +83,7 @@ def header(file: IOBase) -> "Header":
         return _header(pq.read_metadata(file).metadata or {})
 
 
-def schema(file: IOBase) -> pa.Schema:
+def schema(file: IOBase | pa.NativeFile) -> pa.Schema:
     """Return the columns of a record, without its rows."""
     with readable():
         return pq.read_schema(file).remove_metadata()

@@ -36,7 +36,7 @@ def announce(threads: int) -> None:
 
 def keep_to(threads: int) -> None:
     """Tell the libraries that this process has loaded."""
-    threadpool_limits(limits=threads)
     torch = sys.modules.get("torch")
     if torch is not None:
-        torch.set_num_threads(threads)
+        torch.get_num_threads()  # has torch settle its own number now, which would replace ours later
+    threadpool_limits(limits=threads)

@@ -32,8 +32,22 @@ class Refused:
     error: str
 
 
-def serve(pipe: Connection, pickled: bytes, count: int, gpu: str | None, memory: int | None) -> None:
-    """Compute the jobs that come through a pipe, within so many threads, on one GPU, within a limit of memory."""
+def serve(pipe: Connection, pickled: bytes, *, count: int, gpu: str | None, memory: int | None) -> None:
+    """Compute the jobs that come through a pipe, until it is closed.
+
+    Parameters
+    ----------
+    pipe
+        Where jobs come from and answers go: `READY`, then the outcomes of each job; or `Refused`.
+    pickled
+        The study.
+    count
+        Threads.
+    gpu
+        What CUDA_VISIBLE_DEVICES is to be; None: as it is.
+    memory
+        Bytes that may be filled; None: no limit.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes of a terminal; the driver decides
     threading.Thread(target=_leave_with_driver, daemon=True).start()
     if gpu is not None:
