@@ -78,8 +78,8 @@ def norm_layer(name: str, features: int, *, spatial: int = 0) -> nn.Module | Non
 
     Examples
     --------
-    >>> norm_layer("group", 16, spatial=2)
-    GroupNorm(4, 16, eps=1e-05, affine=True)
+    >>> norm_layer("group", 16, spatial=2).num_groups
+    4
     """
     make = NORMS[_checks.one_of("norm", name, NORMS)]
     features = _checks.integer("features", features, at_least=1)
