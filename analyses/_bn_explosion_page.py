@@ -159,7 +159,8 @@ def _cost_blocks(explosions: Explosions) -> Iterator[Block]:
         size=(8.4, 4.6),
         caption=f"The gradient norm, not squared, in networks of {deep[0].depth} layers with B = {deep[0].batch}, "
         f"width {deep[0].width}: mean of its logarithm over {_count(explosions, deep[0])} networks. "
-        f"Lines are λ_G. Dotted: 10³, passed after (predicted) {', '.join(crossed) or 'more layers'} layers.",
+        "Lines are λ_G; the first layer meets inputs of spread 1. Dotted: 10³, passed after (predicted) "
+        f"{', '.join(crossed) or 'more layers'} layers.",
         alt="Straight lines in a logarithmic scale that rise away from the output; without normalisation the line is "
         "flat.",
     )
