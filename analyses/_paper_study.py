@@ -10,7 +10,7 @@ from rmtbn.plot.theme import STYLES
 from rmtbn.report.page import Claim, Page
 from rmtbn.report.render import write
 from rmtbn.sweep.grid import Cell, Study
-from rmtbn.sweep.run import Records, run
+from rmtbn.sweep.run import Records
 
 from ._options import Common, echo_json
 
@@ -45,7 +45,7 @@ class PaperStudy:
     def measure(self, options: Common, **asked: Any) -> Records:
         """Compute what is missing and return all records."""
         cells = self.cells(options, **asked)
-        return run(self.study, cells, store=options.store(self.study.name), engine=options.engine_function())
+        return options.run(self.study, cells, folder=self.study.name)
 
     def write(self, options: Common, records: Records) -> str:
         """Write the page and return its path."""

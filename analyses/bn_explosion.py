@@ -23,7 +23,6 @@ from rmtbn.nets.resnet import residual_mlp
 from rmtbn.plot.theme import STYLES
 from rmtbn.report.render import write
 from rmtbn.sweep.grid import Cell, Study, Value
-from rmtbn.sweep.run import run
 
 from . import _bn_explosion_page
 from ._bn_explosion_records import ACTIVATIONS, Explosions, Kind
@@ -140,7 +139,7 @@ def _networks(batch: int, sizes: Mapping[str, int]) -> int:
 def command(*, options: Common, activation: str | None, batch_size: int | None) -> None:
     """Measure how fast gradients explode, with batch normalisation and without."""
     wanted = kinds(options.preset, activation=activation, batch_size=batch_size)
-    records = run(STUDY, cells(options, wanted), store=options.store("bn-explosion"), engine=options.engine_function())
+    records = options.run(STUDY, cells(options, wanted), folder="bn-explosion")
     explosions = Explosions(records)
     if options.as_json:
         echo_json(_bn_explosion_page.numbers(explosions))

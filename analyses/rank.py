@@ -23,7 +23,6 @@ from rmtbn.nets.norms import NORMS
 from rmtbn.plot.theme import STYLES
 from rmtbn.report.render import write
 from rmtbn.sweep.grid import Cell, Study
-from rmtbn.sweep.run import run
 
 from . import _rank_page
 from ._options import Common, common, echo_json, example
@@ -169,7 +168,7 @@ def command(*, options: Common, activation: str | None, norm: str, weights: str,
     wanted = kinds(options.preset)
     if activation is not None:
         wanted = (replace(wanted[0], activation=activation, norm=norm, weights=weights, examples=examples),)
-    records = run(STUDY, cells(options, wanted), store=options.store("rank"), engine=options.engine_function())
+    records = options.run(STUDY, cells(options, wanted), folder="rank")
     ranked = Ranked(records)
     if options.as_json:
         echo_json(_rank_page.numbers(ranked))

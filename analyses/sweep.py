@@ -34,6 +34,17 @@ STUDIES = MappingProxyType(
         "width-depth": "rmtbn.analyses.width_depth:STUDY",
         "lyapunov": "rmtbn.analyses.lyapunov:STUDY",
         "product": "rmtbn.analyses._product_cells:DRAWN",
+        "class-bias": "rmtbn.analyses.class_bias:ANALYSIS.study",
+        "conv-gradients": "rmtbn.analyses.conv_gradients:ANALYSIS.study",
+        "channel-gradients": "rmtbn.analyses.channel_gradients:ANALYSIS.study",
+        "channel-moments": "rmtbn.analyses.channel_moments:ANALYSIS.study",
+        "gradient-tails": "rmtbn.analyses.gradient_tails:ANALYSIS.study",
+        "sgd-noise": "rmtbn.analyses.sgd_noise:ANALYSIS.study",
+        "step-size": "rmtbn.analyses.step_size:ANALYSIS.study",
+        "product-spectra": "rmtbn.analyses.product_spectra:ANALYSIS.study",
+        "rank": "rmtbn.analyses.rank:STUDY",
+        "bn-explosion": "rmtbn.analyses.bn_explosion:STUDY",
+        "bn-jacobian": "rmtbn.analyses.bn_jacobian:STUDY",
     }
 )
 CELLS = "cells"  # the folder of the cells in that of a study

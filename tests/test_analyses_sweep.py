@@ -149,11 +149,12 @@ def test_a_toml_grid_of_a_built_in_study_is_run(study):
 def test_every_built_in_study_is_found(name):
     """And is imported by its own name, for `resume` and for workers."""
     import importlib
+    import operator
 
     from rmtbn.sweep.plan import place
 
     module, _, variable = sweep.STUDIES[name].partition(":")
-    study = getattr(importlib.import_module(module), variable)
+    study = operator.attrgetter(variable)(importlib.import_module(module))
     assert study.name == name
     assert place(study) == sweep.STUDIES[name]
 

@@ -5,6 +5,7 @@ One Parquet file per version of a study: a row per cell: its key, its parameters
 
 import importlib
 import json
+import operator
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -58,7 +59,8 @@ class Plan:
         module, _, name = self.place.rpartition(":")
         if not module:
             raise _checks.fail("study", "found again by its module: run its own command or script instead", self.study)
-        found = getattr(module_of(Path(module)) if module.endswith(".py") else importlib.import_module(module), name)
+        imported = module_of(Path(module)) if module.endswith(".py") else importlib.import_module(module)
+        found = operator.attrgetter(name)(imported)
         if not isinstance(found, Study) or (found.name, found.version) != (self.study, self.version):
             raise _checks.fail("study", f"version {self.version} of {self.study}, as the store has it", found)
         return found
@@ -92,13 +94,20 @@ def plans(store: Store) -> list[Plan]:
 
 
 def place(study: Study) -> str:
-    """Say where a study can be imported from: its module, or the one of its function, must have it as a variable."""
+    """Say where a study can be imported from: a variable of the module of its function, or the `study` of one."""
     module = sys.modules.get(getattr(study.compute, "__module__", None) or "")
-    name = next((name for name, value in vars(module).items() if value is study), "") if module else ""
+    name = next(filter(None, (_path(name, value, study) for name, value in vars(module).items())), "") if module else ""
     if module is None or not name or module.__name__ == "__main__":
         return ""
     file = getattr(module, "__rmtbn_file__", None)
     return f"{file or module.__name__}:{name}"
+
+
+def _path(name: str, value: object, study: Study) -> str:
+    """Write how a variable leads to a study: it is it, or has it as its attribute `study`."""
+    if value is study:
+        return name
+    return f"{name}.study" if getattr(value, "study", None) is study else ""
 
 
 def _read(content: bytes) -> Plan:

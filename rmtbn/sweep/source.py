@@ -2,6 +2,7 @@
 
 import importlib
 import inspect
+import operator
 import sys
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -94,7 +95,7 @@ def from_toml(path: Path, studies: Mapping[str, str]) -> Asked:
     if unknown:
         raise _checks.fail("file", "of study, seeds and [grid] only", ", ".join(unknown))
     module, _, name = studies[_checks.one_of("study", content.get("study"), studies)].partition(":")
-    study: Study = getattr(importlib.import_module(module), name)
+    study: Study = operator.attrgetter(name)(importlib.import_module(module))
     asked = content.get("grid", {})
     _check_names(study, asked)
     axes = {name: tuple(value) if isinstance(value, list) else (value,) for name, value in asked.items()}
