@@ -36,6 +36,7 @@ COMMANDS: Mapping[str, str] = MappingProxyType(
         "conv-gradients": "Measure whether the terms of kernel gradients cancel (Table 1).",
         "step-size": "Measure how far along the gradient the loss falls (fig. 3).",
         "divergence": "Measure when and where a step that is too large blows up (fig. 4).",
+        "shattering": "Measure how alike gradients at different inputs are, against depth.",
         "sweep": "Run studies of many cells, go on with them, look at them, join their files.",
         "report": "Write the list of all reports.",
         "info": "Show versions, devices and precision settings.",

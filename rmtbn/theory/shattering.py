@@ -15,7 +15,6 @@ docs/derivations/shattering.md.
 import math
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.special import gammaln
 
 from rmtbn import _checks
@@ -121,7 +120,7 @@ def batch_gradient_correlation(block: str, *, depth: int, batch_size: float = ma
     together, signal = _arc_cosines(-1 / (batch_size - 1))
     if not skip:
         return together**depth
-    variance: NDArray[np.float64] = 1 + np.arange(depth) * (1 - signal)
+    variance = 1 + np.arange(depth) * (1 - signal)
     kappa = 1 + 2 / (batch_size - 3)
     return float(np.exp(np.log1p(kappa * (together - 1) / (variance + kappa)).sum()))
 
