@@ -238,7 +238,7 @@ def _draw(found: Ratios, canvas: Canvas) -> None:
         ratios = [found.log_ratio(kind, layer) for layer in layers]
         value, se = np.array([(r.value, r.se) for r in ratios]).T / LN10
         points(layers, value, se=se, label=NAMES[kind], ax=ax)
-    ax.plot(layers, np.log10([_root(found, layer) for layer in layers]), "--", color="C7", label="root of terms")
+    ax.plot(layers, np.log10([_root(found, layer) for layer in layers]), "--", color="C5", label="root of terms")
     ax.set(xlabel="layer", ylabel="a/b")
     set_decades(ax.yaxis)
     ax.legend()

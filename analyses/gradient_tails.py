@@ -200,7 +200,7 @@ def _draw(found: Tails, canvas: Canvas) -> None:
         left.stairs(share, 10.0 ** (bins / PER_DECADE), label=NAMES[kind], lw=1.5)
         tail = found.tail[found.tail.kind == kind].groupby("beyond").share.mean()
         right.plot(tail.index, tail.where(tail > 0), label=NAMES[kind])
-    right.plot(BEYOND, 2 * stats.norm.sf(BEYOND), "--", color="C7", label="Gaussian")
+    right.plot(BEYOND, 2 * stats.norm.sf(BEYOND), "--", color="C5", label="Gaussian")
     left.set(xscale="log", xlabel="size of the gradient entry |g|", ylabel="share of entries per decade")
     left.set_xlim(10.0 ** ((shown.min() - 2) / PER_DECADE), 10.0 ** ((shown.max() + 3) / PER_DECADE))
     smallest = found.tail.share[found.tail.share > 0].min()

@@ -214,7 +214,7 @@ def _draw(found: Noise, canvas: Canvas) -> None:
             ratios = [found.ratio(kind, b, replacement=replacement, over="law") for b in BATCHES]
             value, se = np.array([(r.value, r.se) for r in ratios]).T / LN10
             points(np.log2(BATCHES), value, se=se, label=f"{NAMES[kind]}, {drawn}", ax=ax)
-    ax.axhline(0.0, color="C7", ls="--")
+    ax.axhline(0.0, color="C5", ls="--")
     ax.set(xlabel="size of the batch", ylabel="noise over its law")
     ax.set_xticks(np.log2(BATCHES), [f"{b} (α = {RATES[b]:g})" for b in BATCHES])
     set_decades(ax.yaxis)

@@ -54,13 +54,15 @@ def initialise(
     """
     record = _activation_of(module) if activation is None else find_activation(activation)
     layers = [layer for layer in module.modules() if isinstance(layer, nn.Linear | _ConvNd)]
-    laws = [
-        weight_law(scheme, record, fan_in=fan_in, fan_out=fan_out, sigma_w=sigma_w, sigma_b=sigma_b)
-        for fan_in, fan_out in (draws.fans(layer.weight) for layer in layers)
-    ]
+    fans = [draws.fans(layer.weight) for layer in layers]
+    laws = {  # one for each shape: a critical point takes longer than the draws of a small layer
+        shape: weight_law(scheme, record, fan_in=shape[0], fan_out=shape[1], sigma_w=sigma_w, sigma_b=sigma_b)
+        for shape in dict.fromkeys(fans)
+    }
     source = draws.torch_generator(generator)
     with torch.no_grad():
-        for layer, law in zip(layers, laws, strict=True):
+        for layer, shape in zip(layers, fans, strict=True):
+            law = laws[shape]
             # the assignment sets what a weight is computed from under weight normalisation
             drawn = draws.weights(layer.weight, law, source, groups=getattr(layer, "groups", 1))
             layer.weight = layer.weight.copy_(drawn)
