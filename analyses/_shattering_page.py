@@ -30,10 +30,10 @@ def page(records: Records) -> Page:
     near = {kind: number(found.at_lag(kind, rules.LAG, depth=last).value, digits=2) for kind in kinds}
     return Page(
         title="Do the gradients of deep networks shatter?",
-        summary=f"Between inputs {rules.LAG} points apart on a line of {found.points}, the autocorrelation of the gradient "
-        f"at depth {last} is {near['plain_batch']} in plain networks with batch norm (white noise: 0). Without norm it is "
-        f"{near['plain']}, in residual networks with batch norm {near['residual_batch']}, and looks-linear networks "
-        "have one gradient everywhere.",
+        summary=f"Between inputs {rules.LAG} points apart on a line of {found.points}, the autocorrelation of the "
+        f"gradient at depth {last} is {near['plain_batch']} in plain networks with batch norm (white noise: 0). "
+        f"Without norm it is {near['plain']}, in residual networks with batch norm {near['residual_batch']}, and "
+        "looks-linear networks have one gradient everywhere.",
         sections=(
             Section(title="Along a line of inputs", blocks=tuple(_along(found))),
             Section(title="At pairs of inputs, against depth", blocks=tuple(_pairs(found))),
@@ -48,8 +48,8 @@ def _along(found: Gradients) -> Iterator[Block]:
         "A gradient is of use as long as it says something about inputs nearby. Here inputs are u + t v, t in [−2, 2], "
         "u and v orthogonal and of one length. That is a network of one input unit t, with biases in its first layer "
         "as large as its weights. Plain networks are h ← W φ(h), residual ones x ← x + W φ(x), φ = ReLU, in "
-        "He's initialisation and without other biases. Batch norm stands in front of φ, its statistics held at those of "
-        "the whole line. Looks-linear networks have mirrored weights, (W, −W) on (φ(x), φ(−x)), and start linear."
+        "He's initialisation and without other biases. Batch norm stands in front of φ, its statistics held at those "
+        "of the whole line. Looks-linear networks have mirrored weights, (W, −W) on (φ(x), φ(−x)), and start linear."
     )
     yield Figure(
         draw=partial(_draw_curves, found),
