@@ -1,6 +1,6 @@
 """The networks and images that the studies of Bjorck et al. 2018 (arXiv:1806.02375) measure."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Any
 
@@ -72,6 +72,17 @@ def images(data: str, *, seed: int, examples: int, device: str, dtype: str) -> L
     enough(source, examples)
     drawn = source.take(examples, generator=rng.torch_generator(seed, "examples"))
     return drawn.to(device=torch.device(device), dtype=getattr(torch, dtype))
+
+
+def mini_batches(data: str, *, seed: int, examples: int, number: int, like: Labelled) -> Iterator[Labelled]:
+    """Draw mini-batches for a short training run, each of different images, on the device and in the dtype of `like`.
+
+    How many are drawn does not change what is in them.
+    """
+    source = load(data)
+    for place in range(number):
+        drawn = source.take(examples, generator=rng.torch_generator(seed, "examples", place))
+        yield drawn.to(device=like.inputs.device, dtype=like.inputs.dtype)
 
 
 def image_cells(
