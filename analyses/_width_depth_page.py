@@ -17,6 +17,9 @@ from rmtbn.sweep.run import Records
 from rmtbn.theory.finite_width import log_norm_law
 from rmtbn.theory.width_expansion import beta, width_expansion
 
+from . import _paper_claims as judged
+from ._width_depth_claims import fluctuations
+
 NAMES = {"linear": "linear", "relu": "ReLU", "tanh": "tanh", "none": "no norm", "batch": "batch norm"}
 HOMOGENEOUS = ("linear", "relu")
 SCHEME = {"tanh": "critical"}
@@ -94,7 +97,7 @@ def page(growth: Growth, *, manifest: dict[str, str]) -> Page:
         summary=f"The logarithm of ‖Jv‖² at initialisation, over networks of one kind. {_slopes(growth)}",
         sections=(
             Section(title="Variance and mean against L/N", blocks=tuple(_figures(growth))),
-            Section(title="Claims", blocks=(RULE, *claims)),
+            Section(title="Claims", blocks=(RULE, *claims, judged.RULE, fluctuations(growth.rows))),
             Section(title="Numbers", blocks=tuple(_tables(growth))),
         ),
         manifest=manifest,

@@ -25,7 +25,7 @@ from ._paper_study import PaperStudy
 
 STUDIES = (
     "sgd-noise", "gradient-tails", "step-size", "divergence", "channel-moments", "class-bias", "conv-gradients",
-    "channel-gradients", "max-step", "product-spectra", "smoothness", "shattering",
+    "channel-gradients", "max-step", "product-spectra", "width-depth", "smoothness", "shattering",
 )  # fmt: skip
 SECTIONS: Mapping[str, range] = MappingProxyType(
     {

@@ -42,6 +42,7 @@ STUDIES = MappingProxyType(
         "sgd-noise": "rmtbn.analyses.sgd_noise:ANALYSIS.study",
         "step-size": "rmtbn.analyses.step_size:ANALYSIS.study",
         "product-spectra": "rmtbn.analyses.product_spectra:ANALYSIS.study",
+        "shattering": "rmtbn.analyses.shattering:ANALYSIS.study",
         "rank": "rmtbn.analyses.rank:STUDY",
         "bn-explosion": "rmtbn.analyses.bn_explosion:STUDY",
         "bn-jacobian": "rmtbn.analyses.bn_jacobian:STUDY",

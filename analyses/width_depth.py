@@ -21,13 +21,15 @@ from rmtbn import inits, rng
 from rmtbn.measure.ensemble import pushed
 from rmtbn.measure.ensemble_tangents import ensemble_log_growth, push_on
 from rmtbn.nets.mlp import mlp
-from rmtbn.plot.theme import STYLES
-from rmtbn.report.render import write
+from rmtbn.report.page import Claim, Page
 from rmtbn.sweep.grid import Cell, Group, Study, Value, grid
+from rmtbn.sweep.run import Records
 
 from . import _width_depth_page
-from ._options import Common, common, echo_json, example
+from ._options import Common, common, example
+from ._paper_study import PaperStudy
 from ._together import at, cells_in_a_call
+from ._width_depth_claims import fluctuations
 
 KINDS = (("linear", "none"), ("relu", "none"), ("tanh", "none"), ("relu", "batch"), ("tanh", "batch"))
 SCHEMES = MappingProxyType({"linear": "lecun_normal", "relu": "he_normal", "tanh": "critical"})
@@ -129,15 +131,26 @@ def cells(options: Common) -> tuple[Cell, ...]:
     return tuple(itertools.chain.from_iterable(kinds))
 
 
+def claims(records: Records) -> Mapping[int, Claim]:
+    """Judge claim 31."""
+    return {31: fluctuations(records.table("growth"))}
+
+
+def page(records: Records) -> Page:
+    """Write the page."""
+    return _width_depth_page.page(_width_depth_page.Growth(records), manifest=records.manifest())
+
+
+def numbers(records: Records) -> Mapping[str, Any]:
+    """Return the statistics and laws of every kind, width and depth."""
+    return _width_depth_page.numbers(_width_depth_page.Growth(records))
+
+
+ANALYSIS = PaperStudy(study=STUDY, cells=cells, claims=claims, page=page, numbers=numbers, of_images=False)
+
+
 @click.command(epilog=example("width-depth --preset quick --json"))
 @common
 def command(*, options: Common) -> None:
     """Measure how much networks differ, against depth over width."""
-    records = options.run(STUDY, cells(options), folder="width-depth")
-    growth = _width_depth_page.Growth(records)
-    if options.as_json:
-        echo_json(_width_depth_page.numbers(growth))
-        return
-    path = options.out / "width-depth" / "index.html"
-    write(_width_depth_page.page(growth, manifest=records.manifest()), path, styles=STYLES)
-    click.echo(path)
+    ANALYSIS.execute(options)

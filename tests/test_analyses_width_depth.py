@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 from rmtbn.analyses import _width_depth_page, width_depth
 from rmtbn.analyses._options import Common
+from rmtbn.analyses._width_depth_claims import fluctuations
 
 from rmtbn.report.page import Claim
 from rmtbn.sweep.grid import Cell
@@ -108,3 +109,34 @@ def test_numbers_have_a_law_where_there_is_one(growth):
     assert set(found) == {f"{a}, {n}" for a, n in width_depth.KINDS}
     assert "predicted_variance" in found["relu, none"][0]
     assert "predicted_variance" not in found["relu, batch"][0]
+
+
+def spread(rows, *, first, last, count=20):
+    """ReLU networks without norm whose ln ‖Jv‖² has these variances at the least and at the largest depth."""
+    draws = np.random.default_rng(3)
+    chosen = rows[(rows.activation == "relu") & (rows.norm == "none") & rows.depth.isin([2, 6])]
+    chosen = chosen[chosen.network < count / 2]
+    values = np.where(chosen.depth == 2, first**0.5, last**0.5) * draws.standard_normal(len(chosen))
+    return chosen.assign(log_norm=values)
+
+
+def test_fluctuations_that_grow_shrink_or_cannot_be_told(growth):
+    """Claim 31: the variance at the largest depth minus at the smallest, above 0, below 0, or within its error."""
+    rows = growth.rows
+    assert fluctuations(spread(rows, first=0.1, last=2.0)).verdict == "supported"
+    assert fluctuations(spread(rows, first=2.0, last=0.1)).verdict == "contradicted"
+    assert fluctuations(spread(rows, first=1.0, last=1.1)).verdict == "inconclusive"
+    one = spread(rows, first=0.1, last=2.0, count=2)
+    assert fluctuations(one[one.seed == 1]).verdict == "inconclusive"
+
+
+def test_fluctuations_are_the_difference_of_two_variances(growth):
+    """Var at depth 6 minus at depth 2, and β = 5 L/N at both: .625 and 1.875."""
+    rows = spread(growth.rows, first=0.1, last=2.0)
+    said = fluctuations(rows)
+    gain = rows[rows.depth == 6].log_norm.var() - rows[rows.depth == 2].log_norm.var()
+    assert f"by {gain:.2f} ±" in said.measured
+    assert "from 0.625 to 1.88" in said.predicted
+    assert said.source.endswith("(claim 31 of 31)")
+    dead = rows.assign(log_norm=rows.log_norm.where(rows.network > 0, -np.inf))
+    assert "18 ReLU networks of width 16" in fluctuations(dead).evidence
