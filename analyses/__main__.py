@@ -27,6 +27,7 @@ COMMANDS: Mapping[str, str] = MappingProxyType(
         "bn-explosion": "Measure how fast gradients explode, with batch normalisation and without.",
         "rank": "Measure how far examples stay apart, with batch normalisation and without.",
         "product": "Measure matrices and their products, drawn or from a weight file.",
+        "paper": "Run the studies of Understanding Batch Normalization and judge its 31 claims.",
         "gradient-tails": "Measure size and tails of gradients, with norm and without (fig. 2).",
         "channel-moments": "Measure channel means and variances along depth (fig. 5).",
         "channel-gradients": "Measure the gradient of kernels by pairs of channels (fig. 7).",
@@ -36,8 +37,10 @@ COMMANDS: Mapping[str, str] = MappingProxyType(
         "conv-gradients": "Measure whether the terms of kernel gradients cancel (Table 1).",
         "step-size": "Measure how far along the gradient the loss falls (fig. 3).",
         "divergence": "Measure when and where a step that is too large blows up (fig. 4).",
+        "max-step": "Measure whether shallower networks stand larger steps (app. H).",
         "shattering": "Measure how alike gradients at different inputs are, against depth.",
         "sweep": "Run studies of many cells, go on with them, look at them, join their files.",
+        "data": "Bring data sets to this machine and verify them.",
         "report": "Write the list of all reports.",
         "info": "Show versions, devices and precision settings.",
     }

@@ -99,13 +99,9 @@ class Runs:
         """Return the moments after the first or last part at which all are finite, by seed and layer."""
         moments = self.moments()
         finite = moments.map(np.isfinite).all(axis=1).groupby(["seed", "part"]).all()
-        parts = {
-            seed: ok.index[ok.to_numpy()].get_level_values("part")[part]
-            for seed, ok in finite.groupby("seed")
-            if ok.any()
-        }
-        kept = [moments.xs(at, level="part").loc[[seed]] for seed, at in parts.items()]
-        return pd.concat(kept) if kept else moments.droplevel("part")
+        ends = finite[finite].reset_index().groupby("seed").part.agg("last" if part else "first")
+        by_part = moments.reset_index("layer")
+        return by_part[by_part.index.isin(list(ends.items()))].set_index("layer", append=True).droplevel("part")
 
     def _over_networks(self, values: Any, column: str) -> Scalar:
         return Scalar.over_networks(np.asarray(values), symbol=column, label=DECADES[column])
