@@ -99,6 +99,29 @@ class MarchenkoPasturAndPoint(SpectralMeasure):
         return (self.law.log_moment(k) + math.log(9.0) ** k) / 2
 
 
+@pytest.mark.parametrize(
+    ("name", "sigma_b", "piled"), [("gelu", 0.05**0.5, 0), ("silu", 1.0, 2e-3), ("gelu", 1.62, 0.4)]
+)
+def test_a_pile_up_of_mass_is_not_smeared(name, sigma_b, piled, tmp_path):
+    """F(x - δ) - 1e-6 <= F_table(x) <= F(x + δ) + 1e-6, δ the rounding of ln λ, around d = 1; quantiles; files."""
+    law = jacobian_law(name, depth=1, weights="orthogonal", sigma_b=sigma_b)
+    table, one, near = tabulated(law), 2 * math.log(law.sigma_w), np.logspace(-16, -3, 200)
+    table.to_parquet(tmp_path / "law.parquet")
+    assert np.ptp(law.cdf_log([one - 1e-6, one + 1e-6])) > piled
+    x = np.unique(np.concatenate([law.log_ppf(P), one - near, one + near]))
+    for found in (table, from_parquet(tmp_path / "law.parquet")):
+        assert found.accuracy == ACCURACY
+        assert_within_rounding(law, x, found.cdf_log(x))
+        assert_within_rounding(law, found.log_ppf(P), P)
+
+
+def assert_within_rounding(law, x, cdf):
+    """F at x is `cdf`, to 1e-6 and the rounding of x."""
+    rounding = 1.6e-14 * (1 + np.abs(x) + abs(law.log_bulk[1]))
+    assert np.all(cdf >= law.cdf_log(x - rounding) - ACCURACY)
+    assert np.all(cdf <= law.cdf_log(x + rounding) + ACCURACY)
+
+
 WITH_ATOMS = {
     "ReLU": lambda: jacobian_law("relu", depth=2),
     "zeros of a tall matrix": lambda: MarchenkoPastur(ratio=4.0),

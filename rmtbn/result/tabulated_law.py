@@ -23,7 +23,9 @@ Array = NDArray[np.float64]
 
 ACCURACY = 1e-6  # of the distribution function: a thousandth of what can be measured
 TAIL = 1e-6  # mass below the table, where ln F is continued as a line: F falls like a power of λ
-_START, _ROUNDS, _INVERSE = 17, 14, 4097  # nodes at first, halvings at most, points of the inverse
+_START, _ROUNDS, _MOST = 17, 60, 4096  # nodes at first; halvings, and intervals halved at a time, at most
+_INVERSE = 4097  # points of the inverse, and of means
+_ROUNDING = 8e-15  # of ln λ, relative: what is narrower is not halved, and F is right up to so much in ln λ
 _NEXT = 1e-4  # of the reach: the node next to the edge, between which and the edge F is a line in s
 _MOMENTS, _LOG_MOMENTS = 8, 4  # written with a law
 _KIND = "law"
@@ -43,7 +45,8 @@ class TabulatedLaw(SpectralMeasure):
     log_atoms
         Atoms as ((ln λ, mass), ...), ascending; -inf for one at zero.
     stated
-        Accuracy of the distribution function; the density follows to about ten times that.
+        Accuracy of the distribution function, up to the rounding of ln λ (8e-15, relative): where much of the mass
+        lies within that (GELU, d near 1), F is right at a ln λ so near. The density follows to about ten times that.
     law
         What was tabulated, which moments are asked of; None for a law read from a file.
     moments, log_moments
@@ -195,17 +198,18 @@ class TabulatedLaw(SpectralMeasure):
         return np.asarray(np.where(x > self.edges[0], np.clip(table, 0.0, self._mass), 0.0))
 
     def _bulk_quantile(self, p: Array) -> Array:
-        """Invert the bulk's part: by a finer table, and a step of Newton's method where it is short."""
+        """Invert the bulk's part: by a finer table, and a step of Newton's method inside its cell."""
         if self.spline is None or self.edges is None:
             return np.full(p.shape, -np.inf)
         low, high = self.edges
-        s = np.concatenate([[0.0], np.linspace(self.spline.x[0], self._last, _INVERSE)])
-        values = np.minimum.accumulate(self._bulk_cdf(high - s**2))
-        guess = np.interp(-p, -values, s)
+        even = np.linspace(self.spline.x[0], self._last, _INVERSE)
+        s = np.concatenate([[0.0], np.union1d(even, self.spline.x)])
+        values = np.minimum.accumulate(np.concatenate([[self._mass], self.spline(s[1:])]))
+        guess, cell = np.interp(-p, -values, s), np.clip(np.searchsorted(-values, -p), 1, s.size - 1)
         with np.errstate(divide="ignore", invalid="ignore"):
             step = (self.spline(guess) - p) / self.spline(guess, 1)
-        short = (np.abs(step) < s[-1] - s[-2]) & (guess > s[1])
-        square = np.where(short, guess - step, guess) ** 2
+        newton = np.clip(guess - step, s[cell - 1], s[cell])
+        square = np.where(np.isfinite(step) & (guess > s[1]), newton, guess) ** 2
         with np.errstate(divide="ignore", invalid="ignore"):
             below = self._last**2 - np.log(p / values[-1]) / self._fall
         return np.asarray(np.clip(high - np.where(p < values[-1], below, square), low, high))
@@ -241,25 +245,35 @@ def tabulated(law: SpectralMeasure, *, accuracy: float = ACCURACY) -> TabulatedL
     if law.log_bulk is None:
         return known
     low, high = law.log_bulk
-    reach = _reach(law, log_atoms)
+    wanted = max(accuracy, law.accuracy)
+    spline, missed = _spline(law, log_atoms, wanted)
+    found = dataclasses.replace(known, spline=spline, edges=(float(low), float(high)), stated=max(wanted, missed))
+    return dataclasses.replace(found, stated=max(found.stated, _tail_error(found, law)))
+
+
+def _spline(
+    law: SpectralMeasure, log_atoms: tuple[tuple[float, float], ...], wanted: float
+) -> tuple[CubicHermiteSpline, float]:
+    """Halve intervals of s until the table and its slope are right in the middles; return what error is left too."""
+    reach, high = _reach(law, log_atoms), (law.log_bulk or (0.0, 0.0))[1]
     s = np.linspace(_NEXT * reach, reach, _START)
     table = np.stack([s, *_evaluate(law, log_atoms, s)])
     left, right, missed = s[:-1], s[1:], 0.0
     for _ in range(_ROUNDS):
         middle = (left + right) / 2
         added = np.stack([middle, *_evaluate(law, log_atoms, middle)])
-        error = np.abs(CubicHermiteSpline(*table)(middle) - added[1])
-        missed, bad = float(error.max()), error > accuracy
+        spline = CubicHermiteSpline(*table)
+        twist = np.abs(spline(middle, 1) - added[2]) * (right - left) / 2  # a middle may be right by chance
+        error = np.maximum(np.abs(spline(middle) - added[1]), twist)
         table = np.concatenate([table, added], axis=1)
         table = table[:, np.argsort(table[0])]
+        wide = right**2 - left**2 > _ROUNDING * (1 + abs(high) + np.abs(high - right**2))
+        bad = (error > wanted) & wide
+        missed = float(error[bad].max(initial=0.0))
         left, right = np.concatenate([left[bad], middle[bad]]), np.concatenate([middle[bad], right[bad]])
-        if not bad.any():
+        if left.size == 0 or left.size > _MOST:
             break
-    stated = max(accuracy, law.accuracy, missed)
-    found = dataclasses.replace(
-        known, spline=CubicHermiteSpline(*table), edges=(float(low), float(high)), stated=stated
-    )
-    return dataclasses.replace(found, stated=max(stated, _tail_error(found, law)))
+    return CubicHermiteSpline(*table), missed
 
 
 def _parameters(law: SpectralMeasure) -> dict[str, Any]:
