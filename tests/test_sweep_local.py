@@ -262,7 +262,7 @@ def test_workers_that_die_before_they_are_ready_end_the_run(tmp_path, monkeypatc
     import dying
 
     study = Study(name="toy", version=1, compute=dying.cell)
-    with pytest.raises(WorkersDieError, match=r"2 workers in a row died before they were ready .*exit code 3"):
+    with pytest.raises(WorkersDieError, match=r"several workers in a row died before they were ready .*exit code 3"):
         run(study, [Cell(parameters={}, seed=1)], store=MemoryStore(), engine=local(1))
 
 

@@ -56,7 +56,7 @@ class Local(Engine):
         self._threads = share(workers)
         self._workers: list[_Worker] = []
         self._pickled = b""
-        self._deaths = 0
+        self._deaths = 0.0
 
     def start(self, study: Study) -> None:
         """Pickle the study; processes start with the first jobs."""
@@ -114,7 +114,7 @@ class Local(Engine):
         except (EOFError, OSError, pickle.UnpicklingError):  # in the middle of a message, or before one
             return self._died(worker)
         if message is READY:
-            worker.ready, self._deaths = True, 0
+            worker.ready, self._deaths = True, 0.0
             worker.begin()
         elif isinstance(message, Refused):
             raise WorkersDieError(f"workers cannot load the study: {message.error}")
@@ -131,9 +131,9 @@ class Local(Engine):
         job = worker.job
         if worker.ready:
             return None if job is None else Landed(job=job, outcome=Lost(reason=_said(code)))
-        self._deaths += 1
+        self._deaths += 0.1 if code == -signal.SIGKILL else 1  # a kill comes from outside, and may be bad luck
         if self._deaths >= _STARTS:
-            said = f"{self._deaths} workers in a row died before they were ready ({_said(code)})"
+            said = f"several workers in a row died before they were ready ({_said(code)})"
             raise WorkersDieError(f"{said}; a script that calls `run` needs its `if __name__ == '__main__':`")
         if job is not None:  # which it never began
             self.submit(job)
