@@ -20,7 +20,7 @@ from rmtbn.linalg import product as products
 from rmtbn.linalg.push_forward import push_forward
 from rmtbn.sweep.grid import Cell, Study, Value, grid
 
-from . import _product_spectra_page
+from . import _product_spectra_claims, _product_spectra_page
 from ._options import Common, common, example
 from ._paper_study import PaperStudy
 
@@ -77,7 +77,7 @@ def cells(options: Common) -> tuple[Cell, ...]:
 ANALYSIS = PaperStudy(
     study=Study(name="product-spectra", version=1, compute=cell),
     cells=cells,
-    claims=_product_spectra_page.claims,
+    claims=_product_spectra_claims.claims,
     page=_product_spectra_page.page,
     numbers=_product_spectra_page.numbers,
     of_images=False,

@@ -5,8 +5,8 @@ import pandas as pd
 import pytest
 import torch
 from paper_records import changed, few, options
-from rmtbn.analyses import _product_spectra_page, product_spectra
-from rmtbn.analyses._product_spectra_page import Spectra
+from rmtbn.analyses import _product_spectra_claims, product_spectra
+from rmtbn.analyses._product_spectra_claims import Spectra
 
 from rmtbn import rng
 from rmtbn.report.render import render
@@ -66,7 +66,7 @@ def test_the_gap_has_the_unit_of_tracy_and_widom():
 def test_steps_are_those_of_gradient_descent():
     """Descent itself on a diagonal problem reaches 10 % of the loss after as many steps."""
     lam = np.array([1.0, 0.3, 0.05, 0.01])
-    steps = np.exp(_product_spectra_page._log_steps(np.log(lam)))
+    steps = np.exp(_product_spectra_claims._log_steps(np.log(lam)))
     error, taken = np.ones(4), 0
     while np.mean(error**2) > 0.1:
         error, taken = error * (1 - lam), taken + 1
