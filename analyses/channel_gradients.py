@@ -239,5 +239,5 @@ ANALYSIS = PaperStudy(
 @image_data
 @partial(common, dtype="float32")
 def command(*, options: Common, data: str) -> None:
-    """Measure the gradient of kernels by pairs of channels (figure 7)."""
+    """Measure the gradient of kernels by pairs of channels (fig. 7)."""
     ANALYSIS.execute(options, data=data)

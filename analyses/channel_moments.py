@@ -247,5 +247,5 @@ ANALYSIS = PaperStudy(
 @image_data
 @partial(common, dtype="float32")
 def command(*, options: Common, data: str) -> None:
-    """Measure channel means and variances along depth (figure 5)."""
+    """Measure channel means and variances along depth (fig. 5)."""
     ANALYSIS.execute(options, data=data)

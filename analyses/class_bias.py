@@ -213,5 +213,5 @@ ANALYSIS = PaperStudy(
 @image_data
 @partial(common, dtype="float32")
 def command(*, options: Common, data: str) -> None:
-    """Measure whether the network favours one class for every image (figure 6)."""
+    """Measure whether a network favours one class for every image (fig. 6)."""
     ANALYSIS.execute(options, data=data)

@@ -177,5 +177,5 @@ ANALYSIS = PaperStudy(
 @image_data
 @partial(common, dtype="float32")
 def command(*, options: Common, data: str) -> None:
-    """Measure when and where a step that is too large blows up (figure 4)."""
+    """Measure when and where a step that is too large blows up (fig. 4)."""
     ANALYSIS.execute(options, data=data)

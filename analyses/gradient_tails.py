@@ -231,5 +231,5 @@ ANALYSIS = PaperStudy(
 @image_data
 @partial(common, dtype="float32")
 def command(*, options: Common, data: str) -> None:
-    """Measure size and tails of gradients, with and without norm (figure 2)."""
+    """Measure size and tails of gradients, with norm and without (fig. 2)."""
     ANALYSIS.execute(options, data=data)

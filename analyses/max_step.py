@@ -227,5 +227,5 @@ ANALYSIS = PaperStudy(
 @image_data
 @partial(common, dtype="float32")
 def command(*, options: Common, data: str) -> None:
-    """Measure whether shallower networks stand larger steps (appendix H)."""
+    """Measure whether shallower networks stand larger steps (app. H)."""
     ANALYSIS.execute(options, data=data)

@@ -87,5 +87,5 @@ ANALYSIS = PaperStudy(
 @click.command(epilog=example("product-spectra --preset quick"))
 @common
 def command(*, options: Common) -> None:
-    """Measure products of Gaussian matrices against Theorem 1 (figures 8 and 9)."""
+    """Measure products of Gaussian matrices against Theorem 1 (figs. 8, 9)."""
     ANALYSIS.execute(options)

@@ -294,5 +294,5 @@ ANALYSIS = PaperStudy(
 @image_data
 @partial(common, dtype="float32")
 def command(*, options: Common, data: str) -> None:
-    """Measure how smooth the loss is along its gradient (Santurkar et al. 2018)."""
+    """Measure how smooth the loss is along its gradient, and the BN gradient identity."""
     ANALYSIS.execute(options, data=data)

@@ -245,5 +245,5 @@ ANALYSIS = PaperStudy(
 @image_data
 @partial(common, dtype="float32")
 def command(*, options: Common, data: str) -> None:
-    """Measure how far along the gradient the loss falls (figure 3)."""
+    """Measure how far along the gradient the loss falls (fig. 3)."""
     ANALYSIS.execute(options, data=data)
