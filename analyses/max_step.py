@@ -164,6 +164,8 @@ def _blocks(found: Steps) -> Iterator[Block]:
         columns=("layers", *(f"{LABELS['step']}, {NAMES[k]}" for k in LOWEST), "σ₁, no norm", "σ₁/σ₁₀, no norm"),
         rows=tuple(_row(found, depth) for depth in found.depths),
     )
+    if len(found.depths) < 3:  # two points are on any line
+        return
     slopes = {column: found.slope(column) for column in ("sigma", "condition")}
     yield (
         "Were the largest step set by the square of σ₁ alone, its logarithm would fall with slope −2 against ln σ₁. "

@@ -218,7 +218,13 @@ def _first(found: Lines) -> Iterator[Block]:
         alt="Two panels against the step: without normalisation losses and gradients change by orders of magnitude at "
         "small steps, with batch normalisation little.",
     )
-    rows = [(kind, rate, updates) for updates in found.updates for rate in ("same", "own") for kind in KINDS]
+    rows = [
+        (kind, rate, updates)
+        for updates in found.updates
+        for kind in KINDS
+        for rate in ("same", "own")
+        if rate == "same" or OWN[kind] != SAME
+    ]
     yield Table(
         caption="Geometric means over networks. ∞: the loss was not finite at one of the steps.",
         columns=("network", "rate", "updates", *LABELS.values()),
@@ -229,7 +235,7 @@ def _first(found: Lines) -> Iterator[Block]:
                 str(updates),
                 *(judged.geometric(found.log_mean(kind, rate, updates, column)) for column in LABELS),
             )
-            for kind, rate, updates in dict.fromkeys(rows)
+            for kind, rate, updates in rows
         ),
     )
 
