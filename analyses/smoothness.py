@@ -15,6 +15,7 @@ import click
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure as Canvas
+from matplotlib.ticker import MaxNLocator
 from torch import nn
 
 from rmtbn.data.labelled import Labelled
@@ -218,13 +219,7 @@ def _first(found: Lines) -> Iterator[Block]:
         alt="Two panels against the step: without normalisation losses and gradients change by orders of magnitude at "
         "small steps, with batch normalisation little.",
     )
-    rows = [
-        (kind, rate, updates)
-        for updates in found.updates
-        for kind in KINDS
-        for rate in ("same", "own")
-        if rate == "same" or OWN[kind] != SAME
-    ]
+    rates = (("none", "same"), ("final", "same"), ("final", "own"))  # without norm the two are one
     yield Table(
         caption="Geometric means over networks. ∞: the loss was not finite at one of the steps.",
         columns=("network", "rate", "updates", *LABELS.values()),
@@ -235,7 +230,8 @@ def _first(found: Lines) -> Iterator[Block]:
                 str(updates),
                 *(judged.geometric(found.log_mean(kind, rate, updates, column)) for column in LABELS),
             )
-            for kind, rate, updates in rows
+            for updates in found.updates
+            for kind, rate in rates
         ),
     )
 
@@ -275,6 +271,7 @@ def _draw_shares(found: Lines, canvas: Canvas) -> None:
     ax = canvas.subplots()
     shares = found.identity[found.identity.updates == 0].groupby("place").share
     points(shares.mean().index.to_numpy(), shares.mean().to_numpy(), se=shares.sem().to_numpy(), label="share", ax=ax)
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.set(xlabel="layer of batch normalisation", ylabel="share of the fixed scaling", ylim=(0, None))
 
 
