@@ -2,8 +2,9 @@
 
 Householder bidiagonalisation of R diag(s), R upper triangular and well conditioned and s descending, meets large
 columns first, and each small value then comes out to its own precision, at a fifth to a tenth of the price of Jacobi.
-Not always: equal values in front of a gap can bring a small column forward. The determinant tells: it is the product of
-the values and of the diagonal. Measured in docs/derivations/graded_products.md, section 4.
+Not always: equal values in front of a gap can bring a small column forward. The determinant tells most of it: it is the
+product of the values and of the diagonal. Errors that cancel in it are told by bidiagonalising another matrix of the
+same values, one step of the QR iteration further. Measured in docs/derivations/graded_products.md, section 4.
 """
 
 import math
@@ -17,6 +18,9 @@ Array = NDArray[np.float64]
 _REACH = 300.0
 # Agreement of the two sums of logs, per value: rounding of the sums themselves is a tenth of that.
 _AGREE = 1e-13
+# Two bidiagonalisations may differ by so much in a value, and the error is stated as so many times that difference, or
+# what the determinant misses (section 4).
+_DIFFER, _TIMES = 1e-12, 10.0
 
 
 def log_singular_values(scales: Array, factor: Array) -> Array | None:
@@ -43,5 +47,34 @@ def log_singular_values(scales: Array, factor: Array) -> Array | None:
     if not values[-1] > 0:
         return None
     logs = np.log(values) + scales[0]
-    missed = math.fsum(logs) - math.fsum(scales + np.log(np.abs(np.diag(factor))))
-    return logs if abs(missed) <= _AGREE * scales.size else None
+    return logs if _missed(logs, scales, factor) <= _AGREE * scales.size else None
+
+
+def _missed(logs: Array, scales: Array, factor: Array) -> float:
+    """Return |Σ ln σ - Σ ln |diagonal||."""
+    return abs(math.fsum(logs) - math.fsum(scales + np.log(np.abs(np.diag(factor)))))
+
+
+def error_by_second(values: Array, scales: Array, factor: Array) -> float | None:
+    """Estimate the error of log singular values from those of another matrix that should have the same.
+
+    It is no bound: two bidiagonalisations may err alike.
+
+    Parameters
+    ----------
+    values
+        As `log_singular_values` found them, shape (r,).
+    scales, factor
+        The other matrix, as there: of the same singular values, and rounded in another way.
+
+    Returns
+    -------
+    float or None
+        Ten times the largest difference, or ten times what the determinant misses; None if the difference is beyond
+        1e-12, or the second values cannot be had.
+    """
+    second = log_singular_values(scales, factor)
+    if second is None:
+        return None
+    difference = float(np.abs(values - second).max())
+    return _TIMES * max(difference, _missed(values, scales, factor)) if difference <= _DIFFER else None
