@@ -1,8 +1,8 @@
 """Does batch normalisation make the loss smoother along its gradient? `rmtbn smoothness`: Santurkar et al. 2018.
 
-The three measures of arXiv:1805.11604, figure 4, at steps from 1/2 to 4 times a rate: the range of the loss, the
-distance of gradients, the effective smoothness; and the identity of its Theorem 4.1 at every layer of batch
-normalisation. The measurements are those of `rmtbn.measure.smoothness` and `rmtbn.measure.batch_norm_gradient`.
+The three measures of arXiv:1805.11604, figure 4 (range of the loss, distance of gradients, effective smoothness), at
+steps from 1/2 to 4 times a rate, and the identity of its Theorem 4.1. The measurements are those of
+`rmtbn.measure.smoothness` and `rmtbn.measure.batch_norm_gradient`.
 """
 
 import math
@@ -108,8 +108,8 @@ def _trained(net: nn.Sequential, like: Labelled, *, data: str, seed: int, update
     if updates:
         drawn = mini_batches(data, seed=seed, examples=len(like.targets), number=updates, like=like)
         pairs = ((one.inputs, one.targets) for one in drawn)
-        after = first_divergence(net, pairs, learning_rate=SAME, threshold=1e300).after
-        net.load_state_dict(dict(after), strict=False)
+        trained = first_divergence(net, pairs, learning_rate=SAME, threshold=1e300)
+        net.load_state_dict(dict(trained.after), strict=False)
     return net
 
 
@@ -128,6 +128,7 @@ class Lines:
         self.depth, self.examples = int(self.line.depth.iloc[0]), int(self.line.examples.iloc[0])
         self.networks = self.line.seed.nunique()
         self.updates = tuple(int(u) for u in sorted(set(self.line.updates)))
+        self.after = ", ".join(map(str, self.updates))
         rows = self.line.assign(smoothness=self.line.distance / (self.line.step * self.line.gradient_norm))
         grouped = rows.groupby(["kind", "rate", "updates", "seed"])
         ends = grouped[["loss", "distance", "smoothness"]].max().rename(columns={"loss": "range"})
@@ -155,8 +156,7 @@ def own_claims(records: Records) -> tuple[Claim, ...]:
     """Judge the claims of Santurkar et al., which are not among those of Bjorck et al."""
     found = Lines(records)
     counted = f"{found.networks} networks of each kind, depth {found.depth}, {found.examples} images."
-    judgements = tuple(_smoother(found, column, counted) for column in LABELS)
-    exact, limit = found.deviation("exact"), found.deviation("limit")
+    exact, limit = (found.deviation(column) for column in ("exact", "limit"))
     identity = Claim(
         statement="‖∂L/∂h‖² = (γ²/σ²)(‖g‖² − ⟨1, g⟩²/m − ⟨g, ĥ⟩²/m) in front of batch normalisation, up to ε.",
         source="Santurkar et al. 2018, arXiv:1805.11604, Theorem 4.1, which states ≤",
@@ -165,19 +165,18 @@ def own_claims(records: Records) -> tuple[Claim, ...]:
         verdict=judged.below(exact, math.log(CLOSE)),
         evidence=f"Geometric mean over networks; from the limit ε → 0 it is {judged.geometric(limit)}. {counted}",
     )
-    return (*judgements, identity)
+    return (*(_smoother(found, column, counted) for column in LABELS), identity)
 
 
 def _smoother(found: Lines, column: str, counted: str) -> Claim:
     same, own = ([found.log_gain(rate, u, column) for u in found.updates] for rate in ("same", "own"))
-    after = ", ".join(str(u) for u in found.updates)
     return Claim(
         statement=STATEMENTS[column],
         source="Santurkar et al. 2018, arXiv:1805.11604, section 3.1 and figure 4",
         predicted="without norm over with: above 1 at the same steps",
         measured=", ".join(judged.geometric(one) for one in same),
         verdict=judged.together(*(judged.above(one, 0.0) for one in same)),
-        evidence=f"Steps of {TIMES[0]} to {TIMES[-1]} times the rate {SAME:g}, after {after} updates. At the rates of "
+        evidence=f"Steps of {TIMES[0]} to {TIMES[-1]} times the rate {SAME:g}, after {found.after} updates. At rates of "
         f"their own, {OWN['none']:g} and {OWN['final']:g}, the ratio is "
         f"{', '.join(judged.geometric(one) for one in own)}. Above {MOST:g} counts as that. {counted}",
     )
