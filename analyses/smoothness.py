@@ -176,7 +176,7 @@ def _smoother(found: Lines, column: str, counted: str) -> Claim:
         predicted="without norm over with: above 1 at the same steps",
         measured=", ".join(judged.geometric(one) for one in same),
         verdict=judged.together(*(judged.above(one, 0.0) for one in same)),
-        evidence=f"Steps of {TIMES[0]} to {TIMES[-1]} times the rate {SAME:g}, after {found.after} updates. At rates of "
+        evidence=f"Steps {TIMES[0]} to {TIMES[-1]} times the rate {SAME:g}, after {found.after} updates. At rates of "
         f"their own, {OWN['none']:g} and {OWN['final']:g}, the ratio is "
         f"{', '.join(judged.geometric(one) for one in own)}. Above {MOST:g} counts as that. {counted}",
     )
