@@ -8,10 +8,10 @@ import pytest
 from golden import LOG_EDGE
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy import integrate
+from scipy import integrate, special
 
 from rmtbn._checks import InvalidArgumentError
-from rmtbn.activations import ACTIVATIONS, activation
+from rmtbn.activations import ACTIVATIONS, Activation, activation
 from rmtbn.theory import mean_field
 from rmtbn.theory.fuss_catalan import FussCatalan
 from rmtbn.theory.jacobian import jacobian_law
@@ -243,6 +243,41 @@ def test_networks_on_which_a_law_once_failed(network):
     chi = law.sigma_w**2 * mean_field.dphi_second_moment(law.q, activation(network["activation"]))
     assert law.curve.log_mean == pytest.approx(np.log(chi).sum(), rel=1e-11, abs=1e-11)
     check(law)
+
+
+def hard_swish():
+    """φ′ = 0 for h < -3, (2h + 3)/6 between, 1 for h > 3."""
+    return Activation(
+        name="hard_swish",
+        formula="x*Min(Max(x + 3, 0), 6)/6",
+        phi=lambda h: h * np.clip(h + 3, 0, 6) / 6,
+        dphi=lambda h: np.where(h < -3, 0.0, np.where(h > 3, 1.0, (2 * h + 3) / 6)),
+        kinks=(-3.0, 3.0),
+    )
+
+
+@pytest.mark.parametrize("depth", [3, 12])
+def test_zeros_are_those_of_the_layer_that_has_most(depth):
+    """Hard swish, growing lengths: P(h_L < -3) exactly, no layer between those that occur; mass 1, E λ = ∏ χ_l."""
+    law = jacobian_law(hard_swish(), depth=depth, sigma_w=1.5, sigma_b=0.1, q0=3.0)
+    assert np.all(np.diff(law.q) > 0)
+    assert law.atoms == ((0.0, pytest.approx(special.ndtr(-3 / math.sqrt(law.q[-1])), abs=1e-14)),)
+    assert law.atoms[0][1] + sum(part.mean(np.ones_like) for part in law.bulk) == pytest.approx(1.0, abs=1e-9)
+    chi = 1.5**2 * mean_field.dphi_second_moment(law.q, hard_swish())
+    assert law.curve.log_mean == pytest.approx(np.log(chi).sum(), rel=1e-12)
+
+
+def test_too_many_layers_with_zeros_of_their_own_are_refused():
+    """Hard swish, 260 layers of 260 lengths."""
+    with pytest.raises(InvalidArgumentError, match=r"`q0` must be such that layers have 256 lengths at most.*260"):
+        jacobian_law(hard_swish(), depth=260, sigma_w=1.5, sigma_b=0.1, q0=3.0)
+
+
+def test_a_slope_that_underflows_at_one_length_is_refused_by_name():
+    """φ′ = e^{-h²} given by itself, q_1 = 72.8: no factor is made up for it."""
+    own = Activation(name="own", formula="x", phi=special.erf, dphi=lambda h: np.exp(-h * h))
+    with pytest.raises(InvalidArgumentError, match=r"`q` must be so small that φ′.*above 1e-290"):
+        jacobian_law(own, depth=3, sigma_w=10.0, sigma_b=0.1, q0=0.728)
 
 
 def check(law):

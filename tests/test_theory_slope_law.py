@@ -147,6 +147,15 @@ def test_an_interval_on_which_a_slope_vanishes_is_mass_at_zero(q):
     assert math.exp(factor.log_mean) == pytest.approx(second / 9 + inner / 4 + tail, rel=1e-12)
 
 
+def test_a_slope_that_oscillates_too_fast_is_refused():
+    """φ = sin, φ′ = cos, and φ′ = 2 + cos: at q = 300 some four hundred zeros, or extrema, within reach."""
+    for name, slope in (("zeros", np.cos), ("extrema", lambda h: 2 + np.cos(h))):
+        own = Activation(name=name, formula="sin(x)", phi=np.sin, dphi=slope)
+        assert slope_factor(own, 20.0).law.mass == pytest.approx(1.0, abs=1e-12)
+        with pytest.raises(InvalidArgumentError, match=r"`q` must be so small that φ′.*at most 200.*300\.0"):
+            slope_factor(own, 300.0)
+
+
 def test_a_slope_that_vanishes_almost_surely_is_refused():
     flat = Activation(name="flat", formula="0*x", phi=np.zeros_like, dphi=np.zeros_like)
     with pytest.raises(InvalidArgumentError, match=r"activation.*almost surely.*φ′ = 0"):

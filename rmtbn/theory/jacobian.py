@@ -24,8 +24,7 @@ from rmtbn.theory.free import factors
 from rmtbn.theory.free.chain import Placed
 from rmtbn.theory.free.factors import Factor
 from rmtbn.theory.free_probability import FreeProductLaw, parts
-from rmtbn.theory.layer_groups import few_factors
-from rmtbn.theory.slope_law import slope_factor
+from rmtbn.theory.layer_groups import slope_factors
 
 Array = NDArray[np.float64]
 
@@ -110,7 +109,9 @@ def jacobian_law(
     for (rows, columns), lengths in _by_shape(q, sizes).items():
         log_chi = 0.0 if critical else math.log(sigma**2) + _mean_log_slope(record, lengths)
         chain.append(_weight_factor(weights, rows, columns, log_chi=log_chi, count=lengths.size))
-        chain += [Placed(factor=f, dimension=rows, count=n) for f, n in _slope_factors(record, lengths)]
+        distinct, counts = np.unique(lengths, return_counts=True)
+        slopes = slope_factors(record, distinct, counts.astype(float))
+        chain += [Placed(factor=f, dimension=rows, count=n) for f, n in slopes]
     curve, bulk, log_atoms = parts(chain, start=sizes[0])
     return JacobianLaw(
         curve=curve,
@@ -135,14 +136,6 @@ def _mean_log_slope(record: Activation, q: Array) -> float:
     """Mean over layers of ln E φ′²."""
     distinct, counts = np.unique(q, return_counts=True)
     return float(np.average(np.log(mean_field.dphi_second_moment(distinct, record)), weights=counts))
-
-
-def _slope_factors(record: Activation, q: Array) -> list[tuple[Factor, float]]:
-    """Factors of mean 1 with their powers, for layers of given lengths."""
-    distinct, counts = np.unique(q, return_counts=True)
-    if record.slopes is None:
-        return few_factors(distinct, counts.astype(float), factor=lambda length: slope_factor(record, length).centred())
-    return [(slope_factor(record, float(x)).centred(), float(n)) for x, n in zip(distinct, counts, strict=True)]
 
 
 def _sizes(widths: Sequence[int] | None, depth: int) -> list[float]:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
+from rmtbn import _checks
 from rmtbn.activations import Activation
 from rmtbn.theory.free.branch import ConvergenceError
 from rmtbn.theory.free.factors import Factor
@@ -18,6 +19,7 @@ from rmtbn.theory.slope_law import slope_factor
 Array = NDArray[np.float64]
 
 SIZES = (6, 8, 12, 16, 24, 32, 48, 64)  # numbers of factors that are tried
+LENGTHS = 256  # different ones at most where each keeps its own factor
 ACCURACY = 1e-11  # of the mean of ln ζ over the layers
 _OFFSET = 0.5  # next to q = 0, where ln T is a power series in √q, x is linear in √q
 _PROBES = np.array([-8.0, -2.0, 0.0, 2.0, 5.0, 8.0])  # ln |t| on the negative axis, where two rules are compared
@@ -32,13 +34,21 @@ def slope_factors(activation: Activation, q: Array, counts: Array) -> list[tuple
         Record of φ.
     q, counts
         Different lengths, >= 0, and how many layers have each; shape (lengths,).
+
+    Raises
+    ------
+    InvalidArgumentError
+        If φ′ vanishes on an interval, varies elsewhere, and there are more than 256 lengths.
     """
 
     def centred(length: float) -> Factor:
         return slope_factor(activation, length).centred()
 
-    if activation.slopes is None:
-        return few_factors(q, counts, factor=centred)
+    if activation.slopes is None and q.size > SIZES[0]:
+        if min(centred(float(length)).rank for length in (q.min(), q.max())) == 1:
+            return few_factors(q, counts, factor=centred)
+        if q.size > LENGTHS:  # a mass at zero that changes with the layer is that of layers that occur
+            raise _checks.fail("q0", f"such that layers have {LENGTHS} lengths at most (φ′ = 0 on intervals)", q.size)
     return [(centred(float(x)), float(n)) for x, n in zip(q, counts, strict=True)]
 
 

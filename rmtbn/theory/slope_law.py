@@ -50,7 +50,8 @@ def slope_factor(activation: Activation, q: float) -> Factor:
     ------
     InvalidArgumentError
         If φ′ vanishes almost surely, or q is so large that φ′ spans more than 170,000 decades (erf: q > 1,388), or
-        that a φ′ of the user's own underflows where h has mass.
+        that a φ′ of the user's own underflows where h has mass, or has more than 200 zeros or extrema within 37
+        standard deviations.
     """
     q = max(_checks.real("q", q, at_least=0.0), SMALLEST_Q)
     if activation.slopes is not None:

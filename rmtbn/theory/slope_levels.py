@@ -3,7 +3,7 @@
 Between its zeros and extrema ln φ′² is monotone, so that d <= e^x is an interval of h on each such branch, and its mass
 a difference of two error functions. Where φ′² tends to a constant as |h| grows (GELU, SiLU), several per cent of the
 mass may lie within 1e-8 of one value; this route keeps its digits there, up to the rounding of x itself. Next to a zero
-h* of φ′ the branch is in ln |h - h*|.
+h* of φ′ the branch is in ln |h - h*|. Derivation: docs/derivations/slope_levels.md.
 """
 
 import abc
@@ -16,10 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import optimize, special
 
+from rmtbn import _checks
 from rmtbn.theory.crossing import crossing
 from rmtbn.theory.free.levels import Levels
 from rmtbn.theory.free.panel_poles import NODES, TO_SERIES
-from rmtbn.theory.slope_panels import DEPTH, RADIUS, Slope
+from rmtbn.theory.slope_panels import DEPTH, MOST, RADIUS, Slope
 
 Array = NDArray[np.float64]
 
@@ -169,6 +170,8 @@ def _turns(slope: Slope, low: float, high: float) -> list[float]:
     pairs = [(h[i], h[j]) for i, j in pairwise(seen) if size[i] * size[j] < 0]
     amplitude = [slope.split(np.array(pair))[0] for pair in pairs]
     smooth = [pair for pair, (a, b) in zip(pairs, amplitude, strict=True) if a * b > 0]  # else it is a zero of φ′
+    if len(smooth) > MOST:
+        raise _checks.fail("q", f"so small that φ′² has at most {MOST} extrema within reach", slope.q)
     return [float(optimize.brentq(rate, a, b, xtol=1e-14, rtol=1e-14)) for a, b in smooth]
 
 

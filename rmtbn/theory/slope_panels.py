@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import optimize
 
+from rmtbn import _checks
 from rmtbn.theory.free.panel_poles import DERIVATIVE, NODES, ORDER, TO_SERIES
 
 Array = NDArray[np.float64]
@@ -22,6 +23,7 @@ RISE = 3.0  # of ln d over one panel
 FALL = 5.0  # of the Gaussian's logarithm over one panel
 LENGTH = 1.0  # of a panel in standard deviations
 RESOLVED = 3e-14  # size of the last Legendre coefficients of ln d, relative to ln d
+MOST = 200  # zeros or extrema of φ′ within reach: of more than a few hundred the search misses some
 HALVINGS = 48  # of an interval at most, for a φ′ that is not smooth where it should be
 RADIUS = 0.2  # of the neighbourhood of a zero of φ′, in which φ′/(h - h*) is its interpolating polynomial
 DEPTH = 350  # unit panels in ln |h - h*| next to a zero of φ′: down to d = e^-700
@@ -59,10 +61,12 @@ class Slope:
         return np.asarray(np.exp(-0.5 * h * (h / self.q)) / math.sqrt(2 * math.pi * self.q))
 
     def zeros(self, low: float, high: float) -> list[float]:
-        """Find where φ′ changes sign."""
+        """Find where φ′ changes sign; more than 200 places are refused."""
         h = np.sinh(np.linspace(math.asinh(low), math.asinh(high), _SAMPLE))
         amplitude = self.split(h)[0]
         turns = np.flatnonzero(amplitude[1:] * amplitude[:-1] < 0)
+        if turns.size > MOST:
+            raise _checks.fail("q", f"so small that φ′ changes its sign at most {MOST} times within reach", self.q)
         return [float(optimize.brentq(self._amplitude, h[i], h[i + 1], xtol=1e-15, rtol=1e-15)) for i in turns]
 
     def _amplitude(self, h: float) -> float:
