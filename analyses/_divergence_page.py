@@ -203,13 +203,13 @@ def _second(found: Runs) -> Iterator[Block]:
         "Geometric means over networks. Where numbers leave the floating range, after the last part before that.",
         columns=("layer", *(f"{name}, {when}" for name in DECADES.values() for when in WHEN)),
         rows=tuple(
-            (str(layer), *(_level(found, column, layer, whole) for column in DECADES for whole in WHEN.values()))
+            (str(layer), *(_level(found, column, layer, whole=whole) for column in DECADES for whole in WHEN.values()))
             for layer in found.layers
         ),
     )
 
 
-def _level(found: Runs, column: str, layer: int, whole: bool) -> str:
+def _level(found: Runs, column: str, layer: int, *, whole: bool) -> str:
     return number(float(np.exp(found.level(column, layer, whole=whole).value)), digits=2)
 
 

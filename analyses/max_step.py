@@ -184,9 +184,9 @@ def _row(found: Steps, depth: int) -> tuple[str, ...]:
 def _draw(found: Steps, canvas: Canvas) -> None:
     left, right = canvas.subplots(1, 2)
     for kind in LOWEST:
-        _series(found, kind, "step", NAMES[kind], left)
+        _series(found, kind, "step", label=NAMES[kind], ax=left)
     for column in ("sigma", "condition"):
-        _series(found, "none", column, LABELS[column], right)
+        _series(found, "none", column, label=LABELS[column], ax=right)
     left.set_ylabel("largest step that lowers the loss")
     right.set_ylabel("singular values of ∂logits/∂image")
     for ax in (left, right):
@@ -198,7 +198,7 @@ def _draw(found: Steps, canvas: Canvas) -> None:
         ax.legend()
 
 
-def _series(found: Steps, kind: str, column: str, label: str, ax: Any) -> None:
+def _series(found: Steps, kind: str, column: str, *, label: str, ax: Any) -> None:
     means = [found.log_mean(kind, depth, column) for depth in found.depths]
     value, se = np.array([(one.value, one.se) for one in means]).T / LN10
     points(list(found.depths), value, se=se, label=label, ax=ax)

@@ -135,7 +135,7 @@ class Lines:
         ends["range"] = (ends["range"] - grouped.loss.min()).where(np.isfinite(ends["range"]), np.inf)
         self.measures = ends.apply(np.log)
 
-    def log_mean(self, kind: str, rate: str, updates: int, column: str) -> Scalar:
+    def log_mean(self, kind: str, rate: str, updates: int, *, column: str) -> Scalar:
         """Average the logarithm of one of `LABELS`; infinite where the loss is not finite."""
         values = self.measures[column].loc[kind, rate, updates]
         return Scalar.over_networks(values.to_numpy(), symbol=column, label=LABELS[column])
@@ -227,7 +227,7 @@ def _first(found: Lines) -> Iterator[Block]:
                 NAMES[kind],
                 f"{SAME if rate == 'same' else OWN[kind]:g}",
                 str(updates),
-                *(judged.geometric(found.log_mean(kind, rate, updates, column)) for column in LABELS),
+                *(judged.geometric(found.log_mean(kind, rate, updates, column=column)) for column in LABELS),
             )
             for updates in found.updates
             for kind, rate in rates
@@ -279,7 +279,10 @@ def numbers(records: Records) -> dict[str, Any]:
     found = Lines(records)
     means = {
         kind: {
-            rate: {str(u): {f"log_{c}": found.log_mean(kind, rate, u, c).value for c in LABELS} for u in found.updates}
+            rate: {
+                str(u): {f"log_{c}": found.log_mean(kind, rate, u, column=c).value for c in LABELS}
+                for u in found.updates
+            }
             for rate in ("same", "own")
         }
         for kind in KINDS
