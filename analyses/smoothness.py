@@ -1,8 +1,6 @@
 """Does batch normalisation make the loss smoother along its gradient? `rmtbn smoothness`: Santurkar et al. 2018.
 
-The three measures of arXiv:1805.11604, figure 4 (range of the loss, distance of gradients, effective smoothness), at
-steps from 1/2 to 4 times a rate, and the identity of its Theorem 4.1. The measurements are those of
-`rmtbn.measure.smoothness` and `rmtbn.measure.batch_norm_gradient`.
+The measures of arXiv:1805.11604, figure 4, at steps from 1/2 to 4 times a rate, and the identity of its Theorem 4.1.
 """
 
 import math
@@ -153,7 +151,7 @@ class Lines:
 
 
 def own_claims(records: Records) -> tuple[Claim, ...]:
-    """Judge the claims of Santurkar et al., which are not among those of Bjorck et al."""
+    """Judge the claims of Santurkar et al."""
     found = Lines(records)
     counted = f"{found.networks} networks of each kind, depth {found.depth}, {found.examples} images."
     exact, limit = (found.deviation(column) for column in ("exact", "limit"))
@@ -215,8 +213,7 @@ def _first(found: Lines) -> Iterator[Block]:
         caption="Loss at those steps over that at the start (left), distance of the gradient over ‖g‖ (right), at "
         f"initialisation, each network a line; what leaves the panel is larger or not finite. {found.networks} "
         f"networks of each kind, {found.depth} layers in Glorot's initialisation, {found.examples} images.",
-        alt="Two panels against the step: without normalisation losses and gradients change by orders of magnitude at "
-        "small steps, with batch normalisation little.",
+        alt="Loss and gradient against the step, without normalisation and with batch normalisation.",
     )
     rates = (("none", "same"), ("final", "same"), ("final", "own"))  # without norm the two are one
     yield Table(
