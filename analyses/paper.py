@@ -64,6 +64,7 @@ def page(records: Mapping[str, Records]) -> Page:
         sections=(
             Section(title="All claims", blocks=tuple(_overview(claims, found))),
             *(Section(title=title, blocks=tuple(claims[key] for key in keys)) for title, keys in SECTIONS.items()),
+            Section(title="Next to it", blocks=(_beside(records, found),)),
         ),
         manifest=_manifest(records),
     )
@@ -94,6 +95,14 @@ def _overview(claims: Mapping[int, Claim], found: Mapping[int, tuple[Claim, str]
     )
 
 
+def _beside(records: Mapping[str, Records], found: Mapping[int, tuple[Claim, str]]) -> Markup:
+    """Link the studies that judge other papers' statements."""
+    judging = {name for _, name in found.values()}
+    links = [Markup('<a href="../{0}/index.html">{0}</a>').format(name) for name in records if name not in judging]
+    said = Markup("Studies of two papers next to it, with claims of their own: {}.")
+    return said.format(Markup(", ").join(links))
+
+
 def _manifest(records: Mapping[str, Records]) -> dict[str, str]:
     """Join the manifests of the studies: what they share once, and the cells of each."""
     manifests = {name: one.manifest() for name, one in records.items()}
@@ -110,20 +119,24 @@ def _manifest(records: Mapping[str, Records]) -> dict[str, str]:
 @image_data
 @partial(common, dtype="float32")
 def command(*, options: Common, data: str) -> None:
-    """Run all studies of the paper and judge its 31 claims on one page."""
-    records = {name: _measured(study(name), options, data) for name in STUDIES}
+    """Run the studies of Understanding Batch Normalization and judge its 31 claims."""
+    records = dict(_measured(options, data))
     if options.as_json:
         echo_json({str(key): _numbers(*one) for key, one in sorted(collected(records).items())})
         return
-    for name, one in records.items():
-        study(name).write(options, one)
     path = options.out / "paper" / "index.html"
     write(page(records), path, styles=STYLES)
     click.echo(path)
 
 
-def _measured(one: PaperStudy, options: Common, data: str) -> Records:
-    return one.measure(options, data=data) if one.of_images else one.measure(options)
+def _measured(options: Common, data: str) -> Iterator[tuple[str, Records]]:
+    """Run one study after another and write its page, so that what is done is kept if a later one fails."""
+    for name in STUDIES:
+        one = study(name)
+        records = one.measure(options, data=data) if one.of_images else one.measure(options)
+        if not options.as_json:
+            one.write(options, records)
+        yield name, records
 
 
 def _numbers(claim: Claim, name: str) -> dict[str, str]:
