@@ -65,6 +65,17 @@ def test_what_the_guess_does_not_reach_is_followed():
     np.testing.assert_array_equal(points.w, w)
 
 
+@pytest.mark.parametrize("part", [(factors.gaussian(), 5), (factors.points([1.0, 4.0, 5.0]), 3)], ids=["MP", "points"])
+def test_the_conjugate_root_is_not_taken(part):
+    """A guess that is the complex conjugate solves the equations too, with M of the wrong sign: it is not physical."""
+    curve, chart, start, found = table(part)
+    w = chart.place(found.reach * np.array([0.2, 0.5, 0.8]))
+    exact = follow(curve, w, chart=chart, anchors=start)
+    assert np.all(exact.u.imag < -1e-3)
+    points = solve(curve, w, (exact.u.conj(), exact.v.conj(), np.ones(3)), chart=chart, anchors=start)
+    np.testing.assert_allclose(points.u, exact.u, rtol=1e-10)
+
+
 def test_the_reach_ends_where_no_mass_is_seen():
     """Fuss & Catalan, L = 1: F = e^{w/2}·2/π far down, so that 1e-22 of the mass is below w = -100, not -4000."""
     _, chart, _, found = table((factors.gaussian(), 1), reach=math.sqrt(4000.0))

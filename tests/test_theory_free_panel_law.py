@@ -148,3 +148,23 @@ def test_sums_do_not_depend_on_how_many_points_are_asked_for():
         together[::500], [wide().sums(v[i : i + 1])[0][0] for i in range(0, 3000, 500)], rtol=1e-13
     )
     assert wide().sums(v[:0])[0].size == 0
+
+
+@pytest.mark.parametrize("angle", [0.7, 2.5])
+def test_two_terms_stand_for_what_is_beyond_the_window(angle):
+    """D uniform on [1, 3], |ζ| = 1e9 and 1e-9: M = E d/ζ + E d²/ζ², 1 + M = -ζ E 1/d - ζ² E 1/d², -dM/d ln ζ."""
+    far, near = np.exp(np.log(1e9) + 1j * angle), np.exp(np.log(1e-9) + 1j * angle)
+    m, _, slope = (part[0] for part in uniform().sums(np.log([far])))
+    assert abs(m / (2 / far + 13 / 3 / far**2) - 1) < 1e-12
+    assert abs(slope / (2 / far + 26 / 3 / far**2) - 1) < 1e-12
+    _, rest, slope = (part[0] for part in uniform().sums(np.log([near])))
+    inverse, square = math.log(3) / 2, 1 / 3
+    assert abs(rest / (-near * inverse - near**2 * square) - 1) < 1e-12
+    assert abs(slope / (near * inverse + 2 * near**2 * square) - 1) < 1e-12
+
+
+def test_a_scaled_law_keeps_its_moments():
+    """E (e^3 d)^k, k = -2 … 2, from the sums over panels."""
+    law = uniform().scaled(3.0)
+    for k in (-2, -1, 1, 2):
+        assert law.log_moment(k) == pytest.approx(3 * k + uniform().log_moment(k), abs=1e-13)

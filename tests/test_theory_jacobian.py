@@ -245,6 +245,29 @@ def test_networks_on_which_a_law_once_failed(network):
     check(law)
 
 
+def test_layers_of_one_shape_keep_their_own_lengths():
+    """tanh, n = 60, 20, 60, 20, shrinking q_l: m₂/m₁² = 1 + Σ n_L/n_{l-1} + Σ (n_L/n_l)(E φ′⁴/(E φ′²)² - 1)."""
+    n = [60, 20, 60, 20]
+    law, h = jacobian_law("tanh", depth=3, sigma_w=1.2, sigma_b=0.1, q0=20.0, widths=n), np.linspace(-12, 12, 20001)
+    expected = 1 + sum(n[3] / x for x in n[:3])
+    for size, q in zip(n[1:], law.q, strict=True):
+        slope, weight = np.cosh(h * math.sqrt(q)) ** -2, np.exp(-h * h / 2)
+        second, fourth = (np.sum(weight * slope**k) / np.sum(weight) for k in (2, 4))
+        expected += n[3] / size * (fourth / second**2 - 1)
+    assert np.ptp(law.q[1:]) > 0.05
+    assert law.moment(2) / law.moment(1) ** 2 == pytest.approx(expected, rel=1e-11)
+
+
+def test_lengths_that_have_settled_are_one_factor():
+    """tanh, L = 1000: q_l is at its fixed point, to the last bit, after some tens of layers."""
+    law = jacobian_law("tanh", depth=1000, sigma_w=1.5, sigma_b=0.3, q0=5.0)
+    distinct = np.unique(law.q)
+    assert distinct.size < 100
+    fixed = mean_field.fixed_point(activation("tanh"), sigma_w=1.5, sigma_b=0.3).q
+    assert np.all(np.diff(law.q[100:]) == 0)
+    assert law.q[-1] == pytest.approx(fixed, rel=1e-12)
+
+
 def hard_swish():
     """φ′ = 0 for h < -3, (2h + 3)/6 between, 1 for h > 3."""
     return Activation(

@@ -80,10 +80,12 @@ class FreeProductLaw(SpectralMeasure):
     def accuracy(self) -> float:
         """1e-10: relative of the density farther than 1e-6 from an edge, absolute of the distribution function.
 
-        Where it comes from: against Fuss–Catalan in closed form the error is below it for L <= 1,000, and the density,
-        integrated by itself, gives the changes of F to 1e-12 (`rmtbn.theory.free.cells`, checked whenever a mean is
-        taken). At a given ln λ the rounding of ln z, a sum over L layers, adds L·1e-15. A point at which Newton's
-        method does not converge raises `ConvergenceError`.
+        Where it comes from: against Fuss–Catalan in closed form the error is below it for L <= 1,000, and between
+        quantiles the density integrates to the change of F to 1e-12. What is checked at run time: a point at which
+        Newton's method does not converge raises `ConvergenceError`; where a mean is taken, cells of the rule are halved
+        until the density gives the change of F to 1e-12 or, next to a singularity, until halving changes nothing, and
+        what then misses the whole mass by 1e-6 raises too (`rmtbn.theory.free.cells`). At a given ln λ the rounding of
+        ln z, a sum over L layers, adds L·1e-15.
         """
         return 1e-10
 
@@ -124,7 +126,7 @@ class FreeProductLaw(SpectralMeasure):
         Where much of the mass lies within the rounding of ln λ (GELU, d near 1 at large q), they are right to that
         rounding in ln λ, and `cdf` of them differs from p by that mass.
         """
-        p = _checks.array("p", p, at_least=0.0, at_most=1.0)
+        p = _checks.probabilities(p)
         quantile = np.full(p.shape, -np.inf if self._zero_mass > 0 else self._pieces[0][0])
         below = self._zero_mass
         for _, high, mass, part in self._pieces:
