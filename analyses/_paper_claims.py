@@ -10,6 +10,7 @@ from rmtbn.report.number import number, with_error
 from rmtbn.report.page import Claim
 from rmtbn.result import Scalar
 
+SMALL = 0.5  # error of a logarithm up to which the first order serves
 LEVEL = 0.975  # one-sided, Student's t over networks
 RULE = (
     "A statement that a number is above (or below) a bound is supported if the whole 95 % confidence interval of its "
@@ -104,9 +105,16 @@ def together(*verdicts: str) -> str:
 
 
 def geometric(logarithm: Scalar) -> str:
-    """Write a mean of logarithms as the number that it is the logarithm of, with its error (first order)."""
+    """Write a mean of logarithms as the number that it is the logarithm of, with its error.
+
+    Small errors are written ± (first order), larger ones as the factor ×/÷ that they are.
+    """
     value = math.exp(logarithm.value)
-    return with_error(value, value * logarithm.se) if logarithm.networks > 1 else number(value)
+    if logarithm.networks < 2:
+        return number(value)
+    if logarithm.se <= SMALL:
+        return with_error(value, value * logarithm.se)
+    return f"{number(value, digits=2)} ×/÷ {number(math.exp(logarithm.se), digits=2)}"
 
 
 def _opposite(verdict: str) -> str:

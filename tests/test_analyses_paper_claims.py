@@ -48,8 +48,10 @@ def test_all_statements_must_hold():
 
 
 def test_geometric_means_are_written_with_first_order_errors():
-    """exp(m) ± exp(m) s."""
+    """exp(m) ± exp(m) s; a large s is a factor exp(s)."""
     assert _paper_claims.geometric(scalar(math.log(100.0), 0.01)) == "100.0 ± 1.0"
+    assert _paper_claims.geometric(scalar(math.log(100.0), math.log(3.0))) == "100 ×/÷ 3.0"
+    assert _paper_claims.geometric(scalar(math.log(100.0), math.inf, networks=1)) == "100"
 
 
 def test_layers_have_the_numbers_of_the_paper():
