@@ -26,6 +26,7 @@ from torch.func import jacrev, replace_all_batch_norm_modules_
 from rmtbn import rng
 from rmtbn.inits import initialise
 from rmtbn.measure.batch_jacobian import spectrum
+from rmtbn.measure.column_maps import Blocks
 from rmtbn.measure.contrasts import chained
 from rmtbn.nets.mlp import mlp
 
@@ -99,8 +100,8 @@ def log_determinant(module: nn.Module, x: Tensor) -> float:
     with chained(module, x, centred=True) as links:
         total, n = 0.0, links.batch_size - 1
         for move in links.maps:
-            *blocks, count = (move.args[0], 1) if move.args[0].ndim == 3 else (move.args[0], n)
-            total += count * float(torch.linalg.slogdet(blocks[0]).logabsdet.sum())
+            matrix, count = (move.blocks, 1) if isinstance(move, Blocks) else (move.weight, n)
+            total += count * float(torch.linalg.slogdet(matrix).logabsdet.sum())
     return total
 
 

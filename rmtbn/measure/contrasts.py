@@ -10,10 +10,10 @@ Columns are laid out by feature: shape (features · k, r), with k = n contrasts 
 """
 
 import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TypeAlias, cast
+from typing import cast
 
 import torch
 from jaxtyping import Float
@@ -23,11 +23,9 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from rmtbn import _checks
 from rmtbn.measure import batch_statistics, network
+from rmtbn.measure.column_maps import Blocks, ColumnMap, Mixing
 from rmtbn.measure.jacobian_operator import slopes
 from rmtbn.measure.tangents import is_stock_batch_norm, push_tangents
-
-# (features · k, r) -> (features' · k', r)
-ColumnMap: TypeAlias = Callable[[Tensor], Tensor]
 
 _CHUNK = 2**28  # bytes of tangents in flight in layers without a map of their own
 
@@ -172,46 +170,41 @@ def _mapped(
     if type(layer) is nn.Linear:
         k = n if within else size
         rank = min(x.shape[1], image.shape[1]) * k
-        return functools.partial(_linear, layer.weight, k), within, (rank, rank)
+        return Mixing(weight=layer.weight, rows=k), within, (rank, rank)
     if uses_batch(layer):
-        block = _normalising(cast(_BatchNorm, layer), x, c)
-        block = block if within else block @ c
-        return functools.partial(_by_block, block), True, (n * x.shape[1], (n - 1) * x.shape[1])
+        move = _normalising(cast(_BatchNorm, layer), x, c)
+        move = move if within else Blocks(blocks=move.blocks @ c)
+        return move, True, (n * x.shape[1], (n - 1) * x.shape[1])
     slope = slopes(layer, x) if image.shape == x.shape and not list(layer.parameters()) else None
     if slope is not None:
         block = _sloped(slope, c, within=within, leaves_mean=leaves_mean)
         alive, most = slope.count_nonzero(dim=0), n if within else size
         rank, cut = (int(alive.clamp(max=at_most).sum()) for at_most in (most, most - normed))
-        return functools.partial(_by_block, block), leaves_mean, (rank, cut)
+        return Blocks(blocks=block), leaves_mean, (rank, cut)
     return functools.partial(_any, layer, x, c.mT if within else None), False, (image.numel(), image.numel())
 
 
-def _normalising(layer: _BatchNorm, h: Tensor, c: Tensor) -> Float[Tensor, "features n n"]:
-    """γ (I - s w wᵀ)/√(v + ε), w = C h/‖C h‖, s = v/(v + ε): along w it is γ ε/(v + ε)^{3/2}."""
+def _normalising(layer: _BatchNorm, h: Tensor, c: Tensor) -> Blocks:
+    """γ (I - s w wᵀ)/√(v + ε), w = C h/‖C h‖, s = v/(v + ε), and its inverse (I + (v/ε) w wᵀ) √(v + ε)/γ.
+
+    Along w it is γ ε/(v + ε)^{3/2}: the difference of two numbers near 1, where the inverse is a sum.
+    """
     g = (c @ h).mT
     square = g.square().sum(dim=1)
     v = square / len(h)
     scale = (v + layer.eps).rsqrt()
-    scale = scale if layer.weight is None else scale * layer.weight
-    share = v / (v + layer.eps)
+    scale = (scale if layer.weight is None else scale * layer.weight)[:, None, None]
     w = g / torch.where(square > 0, square, 1.0).sqrt()[:, None]
+    outer = w[:, :, None] * w[:, None, :]
     identity = torch.eye(len(c), dtype=h.dtype, device=h.device)
-    return (identity - share[:, None, None] * w[:, :, None] * w[:, None, :]) * scale[:, None, None]
+    share, excess = (v / (v + layer.eps))[:, None, None], (v / layer.eps)[:, None, None]
+    return Blocks(blocks=(identity - share * outer) * scale, back=(identity + excess * outer) / scale)
 
 
 def _sloped(slope: Tensor, c: Tensor, *, within: bool, leaves_mean: bool) -> Float[Tensor, "features after before"]:
     """Form A diag(φ′) Aᵀ of every feature, with C or I for each A."""
     rows = c * slope.mT[:, None, :] if leaves_mean else torch.diag_embed(slope.mT)
     return rows @ c.mT if within else rows
-
-
-def _linear(weight: Tensor, k: int, columns: Tensor) -> Tensor:
-    return (weight @ columns.reshape(weight.shape[1], -1)).reshape(weight.shape[0] * k, -1)
-
-
-def _by_block(block: Float[Tensor, "features after before"], columns: Tensor) -> Tensor:
-    features, _, before = block.shape
-    return torch.bmm(block, columns.reshape(features, before, -1)).reshape(features * block.shape[1], -1)
 
 
 def _by_matrix(matrix: Float[Tensor, "after before"], columns: Tensor) -> Tensor:
