@@ -73,7 +73,7 @@ def test_small_columns_are_values(dtype):
 
 @pytest.mark.parametrize(("pivot", "error", "expected"), [(1e-10, 0.0, True), (1e-10, 1e6, False), (1e-9, 1e6, True)])
 def test_what_columns_had_before_counts(pivot, error, expected):
-    """A pivot of 1e-10 is a value if its column is exact, a zero if it had errors of 1e6 eps; above eps^0.6, a value."""
+    """1e-10 is a value if its column is exact, a zero if it had errors of 1e6 eps; above eps^0.6, a value."""
     y = torch.eye(4, dtype=torch.float64)
     y[3, 3], y[2, 3] = pivot, 1.0
     rest, structural = torch.ones(4, dtype=torch.float64), torch.zeros(4, dtype=torch.bool)

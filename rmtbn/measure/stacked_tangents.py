@@ -39,7 +39,7 @@ def stacked_steps(layers: list[list[nn.Module]], *, coupled: bool, memory_budget
     steps: list[list[TangentMap]] = []
     shelf: Shelf = {}
     for same in layers:
-        if not steps or any(parameter.ndim > 1 for parameter in same[0].parameters()):
+        if not steps or _has_weight(same[0]):
             steps.append([])
         steps[-1].append(stacked_map(same, coupled=coupled, memory_budget=memory_budget, shelf=shelf))
     return list(steps)
@@ -76,7 +76,7 @@ def stacked_map(
     def one(parameters: dict[str, Tensor], buffers: dict[str, Tensor], h: Tensor) -> Tensor:
         return functional_call(base, (parameters, buffers), (h,))
 
-    def move(point: Tensor, u: Float[Tensor, "groups m r"]) -> tuple[Tensor, Float[Tensor, "groups k r"]]:
+    def move(point: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:  # plain types: shapes here are built for each layer
         lead = (len(point), u.shape[-1], point.shape[1]) if coupled else (*point.shape[:2], u.shape[-1])
         tangents = u.mT.reshape(*lead, *point.shape[2:])
         if linear:  # the order of tangents and examples does not matter
@@ -95,12 +95,19 @@ def _image(base: nn.Module, point: Tensor) -> Tensor:
     return base(point) if has_rule(base) else vmap(base)(point)  # activations act on each entry alone
 
 
+def _has_weight(layer: nn.Module) -> bool:
+    plain = type(layer) is nn.Linear or (has_rule(layer) and not layer._parameters)  # spares the walk
+    return type(layer) is nn.Linear if plain else any(parameter.ndim > 1 for parameter in layer.parameters())
+
+
 def _hooked(layer: nn.Module) -> bool:
     return bool(layer._forward_hooks or layer._forward_pre_hooks)
 
 
 def _stacked_state(layers: list[nn.Module]) -> State | None:
     """Parameters and buffers with the networks in front; None where there are none."""
+    if has_rule(layers[0]) and not layers[0]._parameters:  # an activation
+        return None
     has_state = any(True for _ in layers[0].parameters()) or any(True for _ in layers[0].buffers())
     return stack_module_state(layers) if has_state else None
 
