@@ -262,14 +262,15 @@ def _stand_in(family: Family) -> str:
         return ""
     kind = family.entry.kind(family.options, 1)
     made = (
-        "linear blocks I + aG"
+        f"linear blocks I + aG, G of independent Gaussian entries of variance 1/N and a² = c/{family.entry.depth}"
         if kind.weights == "residual"
-        else f"{NAMES[kind.activation]} layers of {_weights(kind)} weights"
+        else f"{NAMES[kind.activation]} layers of {_weights(kind)} weights, with the parameter of the law"
     )
-    root = " It is λ^(1/L) that is laid over it." if family.entry.is_root else ""
+    order = "one over the root of their depth" if kind.activation == "tanh" else "one over their depth"
+    root = ", times its logarithm at the upper edge. It is λ^(1/L) that is laid over it" if family.entry.is_root else ""
     return (
-        f" It is also that of infinite depth: these networks have {family.entry.depth} {made}, with the parameter of "
-        f"the law, and deviate from it by the order of one over their depth, or its root.{root}"
+        f" It is also that of infinite depth: these networks have {family.entry.depth} {made}, and deviate from it by "
+        f"the order of {order}{root}."
     )
 
 

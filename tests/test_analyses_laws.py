@@ -280,10 +280,15 @@ def test_networks_laid_over_limits_have_their_parameter(name, tmp_path):
 
 
 def test_networks_of_a_limit_say_what_they_are(tmp_path):
-    """The page names the stand-in and its depth; too wide a spread for tanh is refused."""
+    """The page names the stand-in, its depth and how far it is off; too wide a spread for tanh is refused."""
     call("--law", "smooth-limit", "--networks", 2, "--width", 8, "--out", tmp_path)
     text = (tmp_path / "laws-smooth-limit" / "index.html").read_text()
     assert "these networks have 64 tanh layers of orthogonal weights" in text
+    assert "by the order of one over the root of their depth." in text
+    call("--law", "residual", "--networks", 2, "--width", 8, "--out", tmp_path)
+    text = (tmp_path / "laws-residual" / "index.html").read_text()
+    assert "64 linear blocks I + aG, G of independent Gaussian entries of variance 1/N and a² = c/64" in text
+    assert "by the order of one over their depth." in text
     refused = call("--law", "smooth-limit", "--s", 1e4, "--networks", 2, "--width", 8, "--out", tmp_path)
     assert refused.exit_code == 2
     assert "`s` must be smaller for networks of 64 layers of tanh" in refused.stderr
