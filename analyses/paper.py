@@ -62,7 +62,7 @@ def page(records: Mapping[str, Records]) -> Page:
         summary=f"Of the {len(claims)} claims, {counts['supported']} are supported, {counts['contradicted']} "
         f"contradicted and {counts['inconclusive']} inconclusive, {open_ones} of these as they are about training.",
         sections=(
-            Section(title="All claims", blocks=tuple(_overview(claims, found))),
+            Section(title="All claims", blocks=(*_overview(claims, found), _measured_on(records))),
             *(Section(title=title, blocks=tuple(claims[key] for key in keys)) for title, keys in SECTIONS.items()),
             Section(title="Next to it", blocks=(_beside(records, found),)),
         ),
@@ -92,6 +92,20 @@ def _overview(claims: Mapping[int, Claim], found: Mapping[int, tuple[Claim, str]
             (str(key), claim.statement, claim.verdict, found[key][1] if key in found else "—")
             for key, claim in claims.items()
         ),
+    )
+
+
+def _measured_on(records: Mapping[str, Records]) -> str:
+    """Name the largest networks and the images, on which verdicts depend."""
+    cells = [record.cell.parameters for one in records.values() for record in one.records]
+    asked = [cell for cell in cells if "data" in cell]
+    if not asked:
+        return "None of these studies uses images."
+    images = ", ".join(sorted({str(cell["data"]) for cell in asked}))
+    return (
+        f"Measured on residual networks of up to {max(cell['depth'] for cell in asked)} layers and images of {images}; "
+        "the page of each study has its sizes. The paper is about ResNet-110 and CIFAR-10. A verdict is about the "
+        "networks and images that were measured: shallower ones can contradict what holds at 110 layers."
     )
 
 

@@ -125,6 +125,12 @@ def test_records_that_contradict_a_claim_turn_its_verdict(records):
     assert [against[key].verdict for key in (18, 31)] == ["contradicted"] * 2
 
 
+def test_the_page_says_what_was_measured(records):
+    """Depth of the networks and the name of the images, on which verdicts depend."""
+    texts = [block for block in paper.page(records).sections[0].blocks if isinstance(block, str)]
+    assert "up to 14 layers and images of digits" in texts[-1]
+
+
 def test_the_summary_counts_the_verdicts(records):
     """As many as the badges of the page say."""
     page = paper.page(records)
