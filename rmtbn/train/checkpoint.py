@@ -173,10 +173,9 @@ def _restore(
 ) -> None:
     """Write one thing after the other, and note first how each is undone."""
     before = {name: tensor.detach().clone() for name, tensor in module_state.tensors(module).items()}
-    undo.callback(
-        module_state.write, module, before, copy.deepcopy(module_state.extra(module)), module_state.training(module)
-    )
-    module_state.write(module, content["tensors"], content["extra"], content["training"])
+    extra, modes = copy.deepcopy(module_state.extra(module)), module_state.training(module)
+    undo.callback(module_state.write, module, values=before, extra_state=extra, modes=modes)
+    module_state.write(module, values=content["tensors"], extra_state=content["extra"], modes=content["training"])
     for name, part in parts.items():
         undo.callback(part.load_state_dict, copy.deepcopy(part.state_dict()))
         part.load_state_dict(content["parts"][name]["state"])

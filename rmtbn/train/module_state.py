@@ -43,7 +43,7 @@ def _layer(part: nn.Module) -> str:
 
 
 @torch.no_grad()
-def write(module: nn.Module, values: dict[str, Tensor], extra_state: dict[str, Any], modes: dict[str, bool]) -> None:
+def write(module: nn.Module, *, values: dict[str, Tensor], extra_state: dict[str, Any], modes: dict[str, bool]) -> None:
     """Write values, extra state and modes that fit into a network, in place.
 
     Parameters
