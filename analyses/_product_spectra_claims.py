@@ -168,5 +168,6 @@ def _descent(found: Spectra) -> Claim:
 
 
 def over_draws(values: np.ndarray) -> Scalar:
+    """Average a logarithm over the draws, those where it is infinite left out."""
     finite = values[np.isfinite(values)]
     return Scalar.over_networks(finite, symbol="ln", label="difference of logarithms")
