@@ -78,8 +78,8 @@ class BatchSpectrum:
 def spectrum(module: nn.Module, x: Tensor, *, space: str = "centred", method: str = "product") -> BatchSpectrum:
     """Measure all singular values of the batch Jacobian, with batch statistics.
 
-    A linear layer costs 2 B² N³ operations; re-factorisations cost some 3 (BN)³ a layer by "product", the singular
-    values 3 (BN)³ once by either method.
+    A linear layer costs 2 B² N³ operations; re-factorisations cost some 3 (BN)³ by "product", one for two layers where
+    leaks lie apart (`rmtbn.measure.batch_leaks`) and else one a layer, the singular values 3 to 6 (BN)³ once.
 
     Parameters
     ----------

@@ -19,8 +19,8 @@ from rmtbn.linalg.push_forward import TangentMap, push_forward
 from rmtbn.measure.column_maps import Blocks, ColumnMap, Mixing
 from rmtbn.measure.contrasts import Chain
 
-# Least distance of leaks and other values, in nats: after three passes the directions are right to e^-3·12 times what
-# the random start brings in, some e^8, which is below rounding where it is used (it comes times e^-12).
+# Least distance of leaks and other values, in nats: after three passes the directions are right to e^(-3·12) times what
+# the random start brings in, some e^8; values feel that times e^-12.
 GAP = 12.0
 _MORE = 8  # columns beside those of the leaks: they tell the gap, and make a bad random start improbable
 
