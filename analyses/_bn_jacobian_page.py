@@ -129,7 +129,7 @@ def _distances(found: BatchSpectra) -> Iterator[Block]:
         "the limit of wide networks at a fixed batch. It treats the mixing by the weights and the normalisation of the "
         "features as if neither knew of the other, and that fails as the batch fills the width: B examples then leave "
         "no room for the weights to mix them as if at random. The extreme is B = N with orthogonal weights and no φ: "
-        "from orthogonal inputs every feature then has nearly the same length, and nothing of the law's spread is there. "
+        "from orthogonal inputs every feature then has nearly the same length, and the law's spread is not there. "
         "Tested at B = N = 32 and four layers: KS .36 from orthogonal inputs, .03 from independent Gaussian ones."
     )
     yield Figure(

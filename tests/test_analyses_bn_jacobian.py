@@ -20,7 +20,7 @@ from rmtbn.theory.bn_mean_field import block_share, zero_share
 
 PLACE = {"device": "cpu", "dtype": "float64"}
 LINEAR = Kind(activation="linear", weights="gaussian", batch=6, width=24)
-KINDS = [Kind(activation="linear", weights=w, batch=b, width=12) for w in ("gaussian", "orthogonal") for b in (4, 6)]
+KINDS = [Kind(activation="linear", weights=w, batch=6, width=12) for w in ("gaussian", "orthogonal")]
 
 
 def measured(kinds, *, depths, networks):
@@ -35,7 +35,7 @@ def measured(kinds, *, depths, networks):
 
 @pytest.fixture(scope="module")
 def small():
-    """Four kinds of linear networks at two depths."""
+    """Linear networks with both laws of the weights at two depths."""
     return measured(KINDS, depths=(1, 3), networks=4)
 
 
