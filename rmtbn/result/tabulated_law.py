@@ -16,17 +16,14 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.interpolate import CubicHermiteSpline
 
 from rmtbn import _checks
+from rmtbn.result.distribution_table import atom_mass, spline_of
 from rmtbn.result.spectral_measure import SpectralMeasure
 from rmtbn.result.table_file import read_table, write_table
 
 Array = NDArray[np.float64]
 
 ACCURACY = 1e-6  # of the distribution function: a thousandth of what can be measured
-TAIL = 1e-6  # mass below the table, where ln F is continued as a line: F falls like a power of λ
-_START, _ROUNDS, _MOST = 17, 60, 4096  # nodes at first; halvings, and intervals halved at a time, at most
 _INVERSE = 4097  # points of the inverse, and of means
-_ROUNDING = 8e-15  # of ln λ, relative: what is narrower is not halved, and F is right up to so much in ln λ
-_NEXT = 1e-4  # of the reach: the node next to the edge, between which and the edge F is a line in s
 _MOMENTS, _LOG_MOMENTS = 8, 4  # written with a law
 _KIND = "law"
 
@@ -95,7 +92,7 @@ class TabulatedLaw(SpectralMeasure):
     def cdf_log(self, log_lam: ArrayLike) -> Array:
         """P(ln λ' <= log_lam)."""
         x = _checks.array("log_lam", log_lam)
-        return np.asarray(np.clip(self._bulk_cdf(x) + _atom_mass(self.log_atoms, x), 0.0, 1.0))
+        return np.asarray(np.clip(self._bulk_cdf(x) + atom_mass(self.log_atoms, x), 0.0, 1.0))
 
     def log_ppf(self, p: ArrayLike) -> Array:
         """Quantiles of ln λ: atoms where p falls into their jumps, else by inverting the table."""
@@ -158,7 +155,7 @@ class TabulatedLaw(SpectralMeasure):
         spline = None
         if edges is not None:
             x = columns["log_lam"][::-1]
-            bulk = columns["cdf"][::-1] - _atom_mass(log_atoms, x)
+            bulk = columns["cdf"][::-1] - atom_mass(log_atoms, x)
             s = np.sqrt(edges[1] - x)
             spline = CubicHermiteSpline(s, bulk, -2 * s * columns["density"][::-1])
         return cls(
@@ -246,34 +243,9 @@ def tabulated(law: SpectralMeasure, *, accuracy: float = ACCURACY) -> TabulatedL
         return known
     low, high = law.log_bulk
     wanted = max(accuracy, law.accuracy)
-    spline, missed = _spline(law, log_atoms, wanted)
+    spline, missed = spline_of(law, log_atoms, wanted)
     found = dataclasses.replace(known, spline=spline, edges=(float(low), float(high)), stated=max(wanted, missed))
     return dataclasses.replace(found, stated=max(found.stated, _tail_error(found, law)))
-
-
-def _spline(
-    law: SpectralMeasure, log_atoms: tuple[tuple[float, float], ...], wanted: float
-) -> tuple[CubicHermiteSpline, float]:
-    """Halve intervals of s until the table and its slope are right in the middles; return what error is left too."""
-    reach, high = _reach(law, log_atoms), (law.log_bulk or (0.0, 0.0))[1]
-    s = np.linspace(_NEXT * reach, reach, _START)
-    table = np.stack([s, *_evaluate(law, log_atoms, s)])
-    left, right, missed = s[:-1], s[1:], 0.0
-    for _ in range(_ROUNDS):
-        middle = (left + right) / 2
-        added = np.stack([middle, *_evaluate(law, log_atoms, middle)])
-        spline = CubicHermiteSpline(*table)
-        twist = np.abs(spline(middle, 1) - added[2]) * (right - left) / 2  # a middle may be right by chance
-        error = np.maximum(np.abs(spline(middle) - added[1]), twist)
-        table = np.concatenate([table, added], axis=1)
-        table = table[:, np.argsort(table[0])]
-        wide = right**2 - left**2 > _ROUNDING * (1 + abs(high) + np.abs(high - right**2))
-        bad = (error > wanted) & wide
-        missed = float(error[bad].max(initial=0.0))
-        left, right = np.concatenate([left[bad], middle[bad]]), np.concatenate([middle[bad], right[bad]])
-        if left.size == 0 or left.size > _MOST:
-            break
-    return CubicHermiteSpline(*table), missed
 
 
 def _parameters(law: SpectralMeasure) -> dict[str, Any]:
@@ -283,28 +255,8 @@ def _parameters(law: SpectralMeasure) -> dict[str, Any]:
     return {"law": type(law).__name__} | {name: v for name, v in pairs if isinstance(v, int | float | str)}
 
 
-def _atom_mass(log_atoms: tuple[tuple[float, float], ...], x: ArrayLike) -> Array:
-    """Return the mass of the atoms up to x."""
-    return np.asarray(sum((mass * (np.asarray(x) >= place) for place, mass in log_atoms), np.zeros(np.shape(x))))
-
-
-def _reach(law: SpectralMeasure, log_atoms: tuple[tuple[float, float], ...]) -> float:
-    """Find the s beyond which there is no mass to speak of."""
-    low, high = law.log_bulk or (-math.inf, 0.0)
-    distance, farthest = 3.0**-4, min(3.0**10, (high - low) * (1 - 1e-9))
-    while distance < farthest and law.cdf_log(high - distance) - _atom_mass(log_atoms, high - distance) >= TAIL:
-        distance *= 3
-    return float(np.sqrt(min(distance, farthest)))
-
-
 def _tail_error(found: TabulatedLaw, law: SpectralMeasure) -> float:
     """Compare F below the table, half as far again, with the line that ln F is continued as."""
     low, high = found.edges or (-math.inf, 0.0)
     below = high - 1.5 * found._last**2
     return float(np.abs(found.cdf_log(below) - law.cdf_log(below))) if below > low else 0.0
-
-
-def _evaluate(law: SpectralMeasure, log_atoms: tuple[tuple[float, float], ...], s: Array) -> tuple[Array, Array]:
-    """F without the atoms, and its slope in s."""
-    w = (law.log_bulk or (0.0, 0.0))[1] - s**2
-    return law.cdf_log(w) - _atom_mass(log_atoms, w), -2 * s * np.exp(law.log_pdf_log(w))
