@@ -29,17 +29,17 @@ def spectra(rows, *, censored):
 
 
 def test_censoring_takes_the_noise_of_a_deep_product_out_of_the_distance():
-    """50 factors, N = 128, 4 networks: raw, KS 0.2 from their own law; censored, that of finite width, below 0.02.
+    """50 factors, N = 128, 4 networks: raw, KS 0.2 from their own law; censored, that of finite width, below 2/N.
 
-    The noise is a fifth of all values, which the law has over decades that float64 cannot see.
+    The noise is a fifth of all values, which the law has over decades that float64 cannot see. What is left, 1.6/N, is
+    the finite width of a network of L/N = 0.4, and stands out from the spread of four networks.
     """
     rows = [naive(128, 50, seed=seed) for seed in range(4)]
     law = FussCatalan(depth=50)
     raw, found = (compare(law, spectra(rows, censored=censored)) for censored in (False, True))
     assert raw.ks > 0.15
     assert raw.verdict == "rejected"
-    assert found.ks < 0.02
-    assert found.verdict != "rejected"
+    assert found.ks < 2 / 128
     assert found.wasserstein_log < 0.3
     assert raw.wasserstein_log > 1.0
     assert (raw.censored, raw.log_floor) == (0.0, -math.inf)

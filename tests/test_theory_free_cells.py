@@ -7,7 +7,7 @@ import pytest
 from scipy import integrate
 
 from rmtbn.theory.free.branch import ConvergenceError
-from rmtbn.theory.free.cells import rule
+from rmtbn.theory.free.cells import Rule, rule
 
 
 def semicircle(eta):
@@ -23,11 +23,20 @@ def spiked(eta):
     return 0.5 * slope + 0.25, 1 - 0.5 * below - 0.25 * eta, eta
 
 
+def ruled(law, ends, *, rounding=1e-15) -> Rule:
+    """The rule of a law η ↦ density, F, w."""
+
+    def cdf_at(eta):
+        return law(eta)[1]
+
+    return rule(lambda eta: law(eta)[::2], ends, np.array(cdf_at(ends)), cdf_at=cdf_at, rounding=rounding)
+
+
 @pytest.mark.parametrize("cells", [4, 7])
 def test_means_of_a_law_in_closed_form(cells):
     """E 1 = 1, E w = 0, E w² = 1/4, E w⁴ = 1/8, with the cells of a table that resolves it."""
     ends = np.linspace(0, math.pi, cells + 1)
-    found = rule(semicircle, ends, semicircle(ends)[1], rounding=1e-15)
+    found = ruled(semicircle, ends)
     for k, moment in ((0, 1.0), (1, 0.0), (2, 0.25), (4, 0.125)):
         assert found.w**k @ found.weights == pytest.approx(moment, abs=1e-12)
 
@@ -35,7 +44,7 @@ def test_means_of_a_law_in_closed_form(cells):
 def test_cells_are_halved_where_the_density_is_steep():
     """The mass of a spike that no first cell resolves, and a mean against `quad`."""
     ends = np.array([0.0, 0.7, 2.0])
-    found = rule(spiked, ends, spiked(ends)[1], rounding=1e-15)
+    found = ruled(spiked, ends)
     assert found.weights.sum() == pytest.approx(1.0, abs=1e-11)
     exact = integrate.quad(lambda x: math.exp(x) * spiked(x)[0], 0, 2, points=[1 - 1e-3, 1, 1 + 1e-3], limit=500)[0]
     assert np.exp(found.w) @ found.weights == pytest.approx(exact, abs=1e-9)
@@ -51,7 +60,7 @@ def test_a_density_that_does_not_add_up_is_refused():
 
     ends = np.linspace(0, math.pi, 4)
     with pytest.raises(ConvergenceError, match="does not add up to its mass"):
-        rule(wrong, ends, semicircle(ends)[1], rounding=1e-15)
+        ruled(wrong, ends)
 
 
 def test_what_is_within_the_rounding_is_not_halved():
@@ -62,7 +71,6 @@ def test_what_is_within_the_rounding_is_not_halved():
         return slope, cdf + 1e-8 * np.sin(777 * eta), w
 
     ends = np.linspace(0, math.pi, 9)
-    cdf = np.array(near(ends)[1])
-    kept = rule(near, ends, cdf, rounding=1e-7)
+    kept = ruled(near, ends, rounding=1e-7)
     assert kept.w.size == 8 * 8
-    assert rule(near, ends, cdf, rounding=1e-15).w.size > 8 * 8
+    assert ruled(near, ends).w.size > 8 * 8
