@@ -129,7 +129,9 @@ def test_looks_linear_networks_have_constant_gradients():
     net = nn.Sequential(*layers, nn.Linear(8, 1, bias=False)).double()
     with torch.no_grad():
         for layer in net:
-            if isinstance(layer, nn.Linear) and layer.in_features == 16:
+            if isinstance(layer, nn.Linear) and layer.in_features != 16:
+                layer.weight.copy_(torch.randn(layer.weight.shape, generator=generator, dtype=torch.float64))
+            elif isinstance(layer, nn.Linear):
                 weight, _ = torch.linalg.qr(torch.randn(8, 8, generator=generator, dtype=torch.float64))
                 layer.weight.copy_(torch.cat([weight, -weight], dim=1))
     x = torch.linspace(-2, 2, 256, dtype=torch.float64)[:, None]
@@ -138,7 +140,7 @@ def test_looks_linear_networks_have_constant_gradients():
     found = autocorrelation(gradient, most=64, centred=False)
     np.testing.assert_allclose(found.value, 1 - found.lags / 256, rtol=1e-9)
     with pytest.raises(InvalidArgumentError, match="`curves` must be curves of which one or more vary"):
-        autocorrelation(gradient)
+        autocorrelation(np.full((1, 256), 0.3))
 
 
 @pytest.mark.parametrize("seed", SEEDS)
