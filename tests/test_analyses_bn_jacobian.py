@@ -127,6 +127,7 @@ def test_presets_grow():
     assert sizes == sorted(sizes)
 
 
+@pytest.mark.slow
 def test_command_prints_numbers(monkeypatch):
     """`--json`: one entry per network and depth, verdicts, nothing else on stdout; a bad batch is refused."""
     monkeypatch.setattr(bn_jacobian, "WIDTHS", {"quick": (8,)})

@@ -231,6 +231,7 @@ def test_layers_used_twice_count_twice():
     close_to_the_oracle(jacobian.spectrum(module, x), dense_oracle(module, x))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", SEEDS)
 def test_deep_linear_networks_have_newmans_exponents(seed):
     """E log σ_k = L [ln 2 + ψ((N-k+1)/2) - ln N] / 2 at k = 1 and k = N, within 4 standard errors, L = 500.

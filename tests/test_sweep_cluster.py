@@ -58,6 +58,7 @@ def test_ray_gives_the_records_of_the_inline_engine_bit_for_bit(one_thread):
     pd.testing.assert_frame_equal(here, there, check_exact=True)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("ray")
 def test_poisoned_cells_fail_alone_each_with_its_reason(tmp_path):
     """Segfault, too much memory, sys.exit, an endless loop: four failures, the others are stored."""
@@ -116,6 +117,7 @@ def disturbed(wanted, *, store, times, pause):
         killer.join()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("ray")
 @pytest.mark.skipif(sys.platform != "linux", reason="finds processes by /proc")
 def test_workers_killed_at_random_change_nothing():

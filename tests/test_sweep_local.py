@@ -91,6 +91,7 @@ def test_poisoned_cells_fail_alone_each_with_its_reason(tmp_path):
     assert len(store.failed()) == 5
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="a limit on the data segment")
 def test_a_cell_that_fills_the_memory_fails_alone():
     """2 GB for a worker: the cell that takes all it gets raises MemoryError, the next one in that worker is well."""

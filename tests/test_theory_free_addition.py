@@ -99,6 +99,7 @@ def test_distribution_functions_of_sums_in_closed_form(name):
     assert law.cdf(np.zeros((2, 3))).shape == (2, 3)
 
 
+@pytest.mark.slow
 def test_the_distribution_function_of_a_sum_jumps_at_its_atoms():
     """0.8 δ_1 + 0.2 δ_0 plus 0.7 δ_1 + 0.3 δ_0: F has jumps 0.1 at 1 and 0.5 at 2, and ∫ ρ between them."""
     law = free_sum(point_masses([0, 1], [0.2, 0.8]), point_masses([0, 1], [0.3, 0.7]))
