@@ -37,7 +37,7 @@ lint: install ## check style and form
 type: install ## check the types
 	$(BIN)/mypy
 
-test: install ## run the tests (under 5 minutes on two cores)
+test: install ## run the tests (6 minutes on two cores)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --quiet --numprocesses auto --dist worksteal
 
 test-slow: install ## run the slow checks too
@@ -47,11 +47,11 @@ reports: install ## run the analyses on real images and write reports/index.html
 	$(BIN)/rmtbn schemes --preset default --engine local --out $(REPORTS)
 	$(BIN)/rmtbn report --out $(REPORTS)
 
-reports-all: reports ## run every study (by estimate a quarter of an hour more on two cores)
+reports-all: reports ## run every study (by estimate half an hour more on two cores)
 	for study in $(STUDIES); do $(BIN)/rmtbn $$study --preset default --engine local --out $(REPORTS) || exit 1; done
 	$(BIN)/rmtbn report --out $(REPORTS)
 
-paper: install ## redo the paper at initialisation, its 31 claims on one page (DATA=folder of CIFAR-10; a quarter of an hour)
+paper: install ## redo the paper at initialisation, its 31 claims on one page (DATA=folder of CIFAR-10; by estimate a quarter of an hour)
 	$(BIN)/rmtbn paper --preset default --engine local --data $(DATA) --out $(REPORTS)
 	$(BIN)/rmtbn report --out $(REPORTS)
 

@@ -7,16 +7,15 @@ other programs), ratios the median over the turns. Memory is the peak of a proce
 
 jacrev's values are wrong below eps of the largest; those of the product route are all right to the error printed.
 
-Figures of 2026-11-22, one thread of a busy two-core AMD EPYC, in processor time over that of jacrev + svdvals. One tanh
-network at the critical point, N = 512, L = 50: product 2.5 to 2.8 (float64), 3.6 to 4.1 (float32); dense 1.00 and 1.06
-to 1.11. With ReLU: product 1.5 (measured before the last changes). A loop over 16 networks at N = 128, L = 100,
-over the ensemble in one pass: dense 1.25 (float64) and 1.6 (float32); the product route takes 4.1 and 5.5 times as
-long as the loop. On two idle cores nothing was measured as a whole; 16 products of 128 x 128 matrices, the best of
-many turns: 1.9 ms one by one on one thread or two, 0.85 ms in one call on two. Depth exponent 0.92. Width, L = 10, one
-turn under load: 0.26, 1.53 and 19.9 s at N = 512, 1,024 and 2,048, exponent 3.13, but 2.55 and 3.70 from one to the
-next (products of such matrices: 2.89 and 2.97, 49 to 54 GFlop/s).
+Figures of 2026-11-22, two threads of an idle two-core AMD EPYC, wall time over that of jacrev + svdvals, the range of
+four turns. One network at the critical point, N = 512, L = 50: product 2.0 to 4.1 (tanh) and 1.4 to 1.7 (ReLU) in
+float64, 3.9 to 5.3 and 1.7 to 2.0 in float32; dense 0.6 to 1.7 and 1.0 to 1.2, 0.9 to 2.0 and 1.0 to 1.3. A loop over
+16 networks at N = 128, L = 100, over the ensemble in one pass: dense 1.6 (float64) and 1.9 (float32), on one thread 1.1
+and 1.6; the product route takes 4.1 and 5.5 times as long as the loop (busy machine). Depth exponent 0.92. Width, L =
+10, float64, N = 512, 1,024, 2,048: exponent 3.11 by least squares, 2.48 and 3.73 from one to the next (products of such
+matrices: 2.93 and 2.99).
 Memory, parameters with gradients: dense 0.1 MiB and product 1 MiB against jacrev's 200 at N = 256, L = 200; the
-product at N = 128 takes 0.3 MiB at depth 100 and 3.6 MiB at 5,000 (the list of layers). To be done on two idle cores.
+product at N = 128 takes 0.3 MiB at depth 100 and 3.6 MiB at 5,000 (the list of layers).
 
 Run: python benchmarks/deep_spectra.py [--threads 1] [--turns 3] [--quick]
 """
