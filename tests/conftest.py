@@ -1,5 +1,7 @@
-"""What every test shares: one thread, reproducible hypothesis runs, guarded global settings, CIFAR-10 files."""
+"""What every test shares: one thread, reproducible draws, guarded global settings, CIFAR-10 files."""
 
+import random
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -13,6 +15,24 @@ ROOT = Path(__file__).resolve().parents[1]
 # Same examples on every machine; no deadline, since two cores are shared with whatever else runs.
 settings.register_profile("rmtbn", deadline=None, derandomize=True, max_examples=50)
 settings.load_profile("rmtbn")
+
+
+def pytest_collectstart(collector: pytest.Collector) -> None:
+    """Seed the global generators before a module is imported: what it draws then is the same in every run."""
+    _seed(collector.nodeid)
+
+
+@pytest.fixture(autouse=True)
+def seeded(request: pytest.FixtureRequest) -> None:
+    """Seed the global generators by the name of the test, so that neither order nor neighbours decide its draws."""
+    _seed(request.node.nodeid)
+
+
+def _seed(name: str) -> None:
+    seed = zlib.crc32(name.encode())
+    random.seed(seed)
+    np.random.seed(seed)  # noqa: NPY002 (what a module draws from globally is what has to be seeded)
+    torch.manual_seed(seed)
 
 
 @pytest.fixture(scope="session", autouse=True)
