@@ -49,7 +49,7 @@ def test_estimates_are_unbiased_and_their_errors_cover(method, name):
     values, errors = np.array([one.value for one in found]), np.array([one.standard_error for one in found])
     exact = float(MATRICES[name].trace())
     assert abs(values.mean() - exact) < 4 * values.std() / math.sqrt(300)
-    least, most = {"xtrace": (0.9, 3.0), "hutch++": (0.5, 2.0)}[method]
+    least, most = {"xtrace": (0.9, 4.0), "hutch++": (0.5, 2.0)}[method]
     assert least < np.sqrt(np.mean(errors**2)) / values.std() < most
 
 
