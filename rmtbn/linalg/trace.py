@@ -128,7 +128,7 @@ def xtrace(apply: BlockMap, like: Float[Tensor, "_ n"], *, products: int, genera
         Unbiased. The single estimates share their vectors, so that their spread alone understates the error (by 2 or 3
         with few vectors). The standard error is the jackknife's, from the estimates that leave one vector out: its
         square is not below the variance on average (Efron and Stein, Ann. Stat. 9, 586, 1981), and above it where all
-        vectors act together (the error is then up to 3 times the scatter: eigenvalues 0.7^i, 12 vectors). Where rounding is all
+        vectors act together (up to 3 times the scatter: eigenvalues 0.7^i, 12 vectors). Where rounding is all
         that is left, it is that of the spread.
 
     References
