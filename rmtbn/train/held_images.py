@@ -65,7 +65,7 @@ def _levels(inputs: Tensor) -> Tensor | None:
     for part in torch.split(inputs, _CHUNK):
         place = torch.searchsorted(levels, part.contiguous()).clamp(max=max(len(levels) - 1, 0))
         new = part[levels[place] != part] if len(levels) else part
-        levels = torch.unique(torch.cat([levels, new.flatten()]))  # type: ignore[no-untyped-call]
+        levels = torch.unique(torch.cat([levels, new.flatten()]))
         if len(levels) > LEVELS or levels.isnan().any():
             return None
     return levels
