@@ -75,7 +75,6 @@ def cell(
     """
     labels = (scheme, norm, activation)
     source = load(data).take(examples, generator=rng.torch_generator(seed, "examples"))
-
     kind = {"device": torch.device(device), "dtype": getattr(torch, dtype)}
 
     def network(width: int, classes: int | None) -> nn.Sequential:
@@ -96,21 +95,31 @@ def cell(
     at = inputs(jacobian_width, batch).inputs
     spectra = _spectra(network(jacobian_width, None), at, max_depth)
     images = inputs(width, examples)
-    depths = [
-        {
-            "depth": depth,
-            "log_gradient": _gradients(_first_blocks(deep, depth), images)[0],
-            **_figures(spectrum, batch=batch if norm == "batch" else None),
-        }
-        for depth, spectrum in spectra.items()
-    ]
-    singular_values = [list(spectrum.by_network[0]) for spectrum in spectra.values()]
     return {
         "inputs": _inputs(images.inputs, at),
         "layers": _layers(deep, images),
-        "depths": pd.DataFrame(depths),
-        "spectra": pd.DataFrame({"depth": list(spectra), "log_singular_values": singular_values}),
+        "depths": _depths(deep, images, spectra, batch=batch if norm == "batch" else None),
+        "spectra": pd.DataFrame(
+            {
+                "depth": list(spectra),
+                "log_singular_values": [list(spectrum.by_network[0]) for spectrum in spectra.values()],
+            }
+        ),
     }
+
+
+def _depths(
+    network: nn.Sequential, images: Labelled, spectra: Mapping[int, EmpiricalSpectrum], *, batch: int | None
+) -> pd.DataFrame:
+    rows = [
+        {
+            "depth": depth,
+            "log_gradient": _gradients(_first_blocks(network, depth), images)[0],
+            **_figures(spectrum, batch=batch),
+        }
+        for depth, spectrum in spectra.items()
+    ]
+    return pd.DataFrame(rows)
 
 
 def _inputs(images: Tensor, at: Tensor) -> pd.DataFrame:
