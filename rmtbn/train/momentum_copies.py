@@ -4,10 +4,9 @@ In train mode the statistics are written and never read, so that weights and gra
 one run serves all of them.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
-import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -56,23 +55,22 @@ class MomentumCopies:
 
     def put(self, momentum: float) -> None:
         """Write the statistics of one of the momenta into the network; its own momentum stays."""
-        _checks.one_of("momentum", str(momentum), [str(known) for known in self.statistics])
+        if momentum not in self.statistics:
+            raise _checks.fail("momentum", f"one of {', '.join(map(str, self.statistics))}", momentum)
         for name, (mean, variance) in self.statistics[momentum].items():
             write(self.norms[name], mean=mean, variance=variance, share=1.0)
 
-    def _moving(self, name: str):  # type: ignore[no-untyped-def]
+    def _moving(self, name: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
         def move(norm: nn.Module, inputs: tuple[Tensor, ...]) -> None:
             if isinstance(norm, _BatchNorm) and norm.training:
                 batch = ChannelMoments.of(inputs[0])
-                for momentum, kept in self.statistics.items():
+                for share, kept in self.statistics.items():
                     mean, variance = kept[name]
-                    kept[name] = (
-                        torch.lerp(mean, batch.mean, momentum),
-                        torch.lerp(variance, batch.unbiased_variance, momentum),
-                    )
+                    kept[name] = (mean.lerp(batch.mean, share), variance.lerp(batch.unbiased_variance, share))
 
         return move
 
 
 def _double(running: Tensor | None) -> Tensor:
-    return torch.zeros(()) if running is None else running.detach().double().clone()
+    assert running is not None  # `tracking_norms` has those that keep them
+    return running.detach().double().clone()
