@@ -7,7 +7,7 @@ batch depends neither on the device nor on where a run was interrupted.
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Protocol, cast
+from typing import Any, Protocol, cast
 
 import torch
 from jaxtyping import Float
@@ -17,7 +17,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from rmtbn import _checks
 from rmtbn.train import checkpoint as checkpoints
-from rmtbn.train import parallel
+from rmtbn.train import parallel, random_state
 from rmtbn.train.evaluation import evaluate
 from rmtbn.train.held_images import HeldImages, held
 from rmtbn.train.optimiser import sgd
@@ -106,7 +106,7 @@ def train(
         run = _begin(module, model, recipe, images=images, test=test, place=place)
         config = {"images": images.name, "examples": len(images.targets), **recipe.table()}
         if path is not None and resume and path.exists():
-            checkpoints.load(path, module, parts=run.parts, config=config)
+            _resume(run, path, config)
         stopped = False
         run.began = (run.history.step, time.perf_counter())
         while not (stopped or run.history.step >= run.total or run.history.diverged_at is not None):
@@ -120,8 +120,8 @@ def train(
             ended = at_end or run.history.diverged_at is not None
             if ended:
                 _close_epoch(run, on_epoch)
-            if path is not None and (ended or due or stopped) and parallel.world().rank == 0:
-                checkpoints.save(path, module, parts=run.parts, config=config)
+            if path is not None and (ended or due or stopped):
+                _save(run, path, config)
         return run.history.record(stopped=stopped and run.history.step < run.total)
 
 
@@ -177,6 +177,19 @@ def _begin(
     )
 
 
+def _save(run: Run, path: Path, config: dict[str, Any]) -> None:
+    """Write the checkpoint from process 0; the others add the state of their generators, of dropout for example."""
+    others = parallel.gathered(random_state.state({}))
+    if parallel.world().rank == 0:
+        checkpoints.save(path, run.module, parts=run.parts, progress={"processes": others}, config=config)
+
+
+def _resume(run: Run, path: Path, config: dict[str, Any]) -> None:
+    processes = checkpoints.load(path, run.module, parts=run.parts, config=config)["processes"]
+    if len(processes) == parallel.world().size:  # with another number, draws beside ours are others
+        random_state.restore_global(processes[parallel.world().rank])
+
+
 def _close_epoch(run: Run, on_epoch: Callable[[EpochSummary], None] | None) -> None:
     """Add up the epoch, evaluate, and let the schedule see it."""
     history, (step, began) = run.history, run.began
@@ -184,6 +197,7 @@ def _close_epoch(run: Run, on_epoch: Callable[[EpochSummary], None] | None) -> N
     seconds = time.perf_counter() - began
     start = history.epochs[-1].step if history.epochs else 0
     train_loss, train_accuracy = history.means(since=start)
+    parallel.share_buffers(run.module)
     test_loss, test_accuracy = _tested(run)
     summary = EpochSummary(
         epoch=len(history.epochs) + 1,

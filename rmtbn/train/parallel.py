@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, distributed, nn
@@ -115,6 +116,21 @@ def together(module: nn.Module, *, sync_batch_norm: bool) -> Iterator[nn.Module]
         for name, part in before.items():
             if name:
                 module.set_submodule(name, part)
+
+
+def share_buffers(module: nn.Module) -> None:
+    """Copy the buffers of process 0, such as running statistics, to the others."""
+    for buffer in module.buffers() if world().size > 1 else ():
+        distributed.broadcast(buffer, 0)
+
+
+def gathered(state: dict[str, Any]) -> list[Any]:
+    """Return the states of all processes in process 0; an empty list in the others, and where there is one process."""
+    found: list[Any] = [None] * world().size if world().rank == 0 else []
+    if world().size == 1:
+        return []
+    distributed.gather_object(state, found or None)
+    return found
 
 
 def unshared(model: nn.Module, *, last: bool) -> AbstractContextManager[None]:
