@@ -7,7 +7,7 @@ batch depends neither on the device nor on where a run was interrupted.
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, Protocol, cast, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -29,6 +29,7 @@ TEST_BATCH = 500  # images evaluated together
 _READ_EVERY = {"cuda": 16}  # steps after which losses are read: a GPU is not waited for at each
 
 
+@runtime_checkable
 class LabelledImages(Protocol):
     """Images and their classes, as `rmtbn.data.labelled.Labelled` holds them."""
 
