@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 import torch
 from cases import inputs, network
+from long_double_jacobian import EXTENDED, jacobian, singular_values
 from torch import nn
+from torch.func import jacrev, replace_all_batch_norm_modules_
 
 from rmtbn._checks import InvalidArgumentError
 from rmtbn.measure.batch_blocks import blocks
@@ -133,6 +135,33 @@ def test_values_far_below_rounding_are_right(activation):
     assert np.isneginf(values[12:]).all()
     assert np.isneginf(expected[12:]).all()
     assert found.spectrum.relative_error > np.abs(values[:12] - expected[:12]).max()
+
+
+@pytest.mark.skipif(not EXTENDED, reason="numpy's longdouble has no more digits than float64 on this machine")
+@pytest.mark.parametrize("activation", ["linear", "tanh"])
+@pytest.mark.parametrize(("size", "width"), [(6, 16), pytest.param(8, 64, marks=pytest.mark.slow)])
+def test_values_at_1e_8_of_the_largest_are_right_where_autograd_is_not(activation, size, width):
+    """L = 8, 64 bits of mantissa as the oracle: every σ > 1e-8 σ₁ to 1e-12 by products. A float64 matrix does not hold
+    them so: the SVD of the exact J, once rounded, and that of autograd's are off by ten times as much and more, but by
+    less than 20 eps σ₁."""
+    module = network(activation=activation, norm="batch", width=width, depth=8, **{**GAUSSIAN, "sigma_b": 0.0})
+    x = inputs(size, width)
+    matrix = jacobian(module, x)
+    oracle = singular_values(matrix)
+    oracle = oracle[oracle > 1e-8 * oracle[0]]
+    assert oracle[-1] < 1e-7 * oracle[0]
+
+    def off(values):
+        return np.abs(np.asarray(values[: oracle.size], dtype=np.longdouble) / oracle - 1)
+
+    by_product = off(np.exp(spectrum(module, x, space="whole").spectrum.by_network[0]))
+    replace_all_batch_norm_modules_(module.requires_grad_(False))
+    autograd = jacrev(module)(x).reshape(matrix.shape)
+    rounded, by_autograd = (off(np.linalg.svd(m.astype(float))[1]) for m in (matrix, autograd.numpy()))
+    assert by_product.max() < 1e-12
+    for one in (rounded, by_autograd):
+        assert one.max() > 10 * by_product.max()
+        assert (one * oracle < 20 * np.finfo(float).eps * oracle[0]).all()
 
 
 @pytest.mark.parametrize("method", METHODS)
