@@ -38,6 +38,8 @@ COMMANDS: Mapping[str, str] = MappingProxyType(
         "step-size": "Measure how far along the gradient the loss falls (fig. 3).",
         "divergence": "Measure when and where a step that is too large blows up (fig. 4).",
         "max-step": "Measure whether shallower networks stand larger steps (app. H).",
+        "train": "Train one network, with progress, checkpoints and mixed precision, in one process or more.",
+        "learning-rates": "Train at large and small rates, with several norms and without (fig. 1).",
         "max-rate": "Measure the largest rate that trains against depth (app. H).",
         "smoothness": "Measure how smooth the loss is along its gradient, and the BN gradient identity.",
         "shattering": "Measure how alike gradients at different inputs are, against depth.",

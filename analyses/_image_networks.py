@@ -26,8 +26,18 @@ KINDS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
         "only_final": MappingProxyType({"norm": "none", "only_final_bn": True}),
     }
 )
+# Other norms in the place of "final", for the studies that train.
+OTHER_NORMS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
+    {name: MappingProxyType({"norm": name, "final_bn": True}) for name in ("layer", "group", "instance")}
+)
 NAMES: Mapping[str, str] = MappingProxyType(
-    {"none": "no norm", "batch": "batch norm", "final": "batch norm, final too", "only_final": "final batch norm only"}
+    {
+        "none": "no norm",
+        "batch": "batch norm",
+        "final": "batch norm, final too",
+        "only_final": "final batch norm only",
+        **{name: f"{name} norm" for name in OTHER_NORMS},
+    }
 )
 SCHEME = "glorot_normal"  # with He's, logits without normalisation reach 1e8
 
@@ -51,7 +61,8 @@ def network(*, seed: int, kind: str, depth: int, like: Labelled, scheme: str = S
 
     Every layer has draws of its own, which do not depend on the kind: networks of two kinds have the same weights.
     """
-    net = resnet_cifar(depth=depth, in_channels=like.inputs.shape[1], classes=like.classes, **KINDS[kind]).double()
+    choices = {**KINDS, **OTHER_NORMS}[kind]
+    net = resnet_cifar(depth=depth, in_channels=like.inputs.shape[1], classes=like.classes, **choices).double()
     for layer, name in paper_layers(net).items():
         generator = rng.torch_generator(seed, "weights", depth, layer)
         inits.initialise(net.get_submodule(name), scheme, generator=generator, activation="relu")

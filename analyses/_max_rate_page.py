@@ -137,7 +137,7 @@ def _tried(found: Rates) -> Iterator[Block]:
             _run(groups.get_group((kind, depth, rate)), kind, depth, rate)
             for kind in KINDS
             for depth in found.depths
-            for rate in sorted({float(r) for k, d, r in groups.groups if k == kind and d == depth})
+            for rate in sorted(set(runs.rate[(runs.kind == kind) & (runs.depth == depth)]))
         ),
     )
 

@@ -37,8 +37,8 @@ DEPTHS: Mapping[str, tuple[int, ...]] = MappingProxyType(
 # Images that a network is trained on, how often, and how many at a time; halvings of the half decades between rates.
 SIZES: Mapping[str, Mapping[str, int]] = MappingProxyType(
     {
-        "quick": {"examples": 64, "batch": 16, "passes": 8, "halvings": 1, "networks": 3},
-        "default": {"examples": 256, "batch": 32, "passes": 8, "halvings": 1, "networks": 3},
+        "quick": {"examples": 32, "batch": 16, "passes": 8, "halvings": 1, "networks": 3},
+        "default": {"examples": 64, "batch": 16, "passes": 32, "halvings": 1, "networks": 3},
         "paper": {"examples": 6400, "batch": 128, "passes": 8, "halvings": 2, "networks": 10},
     }
 )
