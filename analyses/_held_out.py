@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+from torch import Tensor
+
 from rmtbn.data.labelled import Labelled
 from rmtbn.sweep.grid import Cell, grid
 
@@ -23,6 +25,12 @@ def divided(data: str, *, seed: int, train: int, test: int, device: str, dtype: 
         name=drawn.name, inputs=drawn.inputs[train:], targets=drawn.targets[train:], classes=drawn.classes
     )
     return drawn.first(train), held_out
+
+
+def batched(images: Labelled, size: int) -> list[tuple[Tensor, Tensor]]:
+    """Cut images and their classes into batches, in order; the last may be smaller."""
+    inputs, targets = images.inputs, images.targets
+    return [(inputs[start : start + size], targets[start : start + size]) for start in range(0, len(targets), size)]
 
 
 def training_cells(

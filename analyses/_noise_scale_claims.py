@@ -68,7 +68,7 @@ def _counterpoint(found: Runs) -> Iterator[Claim]:
 def _proportional(found: Runs) -> Claim:
     slopes = {kind: found.rate_slope(kind) for kind in KINDS}
     return Claim(
-        statement="With batch norm the best rate grows in proportion to the batch size; without, it soon stops growing.",
+        statement="With batch norm the best rate grows in proportion to the batch size; without, it soon stops.",
         source=DE_SMITH,
         predicted=f"slope of ln best rate in ln |B| above {SLOPE} with batch norm, below without",
         measured=", ".join(f"{with_error(one.value, one.se)} ({NAMES[kind]})" for kind, one in slopes.items()),

@@ -95,7 +95,7 @@ def _bests(found: Runs) -> Iterator[Block]:
 def _tables(found: Runs) -> Iterator[Block]:
     for kind in KINDS:
         yield Table(
-            caption=f"Test accuracy in per cent, {NAMES[kind]}. In brackets how many of {found.networks} runs diverged.",
+            caption=f"Test accuracy in per cent, {NAMES[kind]}. In brackets: how many of {found.networks} diverged.",
             columns=("α", *(f"|B| = {batch}" for batch in found.batches)),
             rows=tuple(
                 (number(rate), *(_entry(found, kind, batch, rate) for batch in found.batches)) for rate in found.rates
@@ -126,7 +126,7 @@ def _draw_curve(found: Runs, kind: str, batch: int, *, per_batch: bool, ax: Axes
     value, se = _arrays([found.accuracy(kind, batch, rate) for rate in found.rates])
     x = np.log10(np.array(found.rates) / (batch if per_batch else 1))
     points(x, value, se=se, label=f"|B| = {batch}", ax=ax)
-    ax.plot(x, value, color=ax.containers[-1].lines[0].get_color(), linewidth=1)
+    ax.plot(x, value, color=_last_color(ax), linewidth=1)
 
 
 def _draw_bests(found: Runs, canvas: Canvas) -> None:
@@ -135,10 +135,10 @@ def _draw_bests(found: Runs, canvas: Canvas) -> None:
     for kind in KINDS:
         rate, se = _arrays([found.log_best_rate(kind, batch) for batch in found.batches])
         points(x, rate / LN10, se=se / LN10, label=NAMES[kind], ax=left)
-        color = left.containers[-1].lines[0].get_color()
+        color = _last_color(left)
         left.plot(x, rate[0] / LN10 + x - x[0], "--", color=color, linewidth=1)
-        points(x, *_arrays([found.best(kind, b) for b in found.batches])[:1],
-               se=_arrays([found.best(kind, b) for b in found.batches])[1], label=NAMES[kind], ax=right)  # fmt: skip
+        accuracy, se = _arrays([found.best(kind, batch) for batch in found.batches])
+        points(x, accuracy, se=se, label=NAMES[kind], ax=right)
     for ax in (left, right):
         ax.set_xlabel("batch size |B|")
         ax.set_xticks(x, [str(batch) for batch in found.batches])
@@ -147,6 +147,10 @@ def _draw_bests(found: Runs, canvas: Canvas) -> None:
     set_decades(left.yaxis)
     right.set_ylabel("best test accuracy")
     left.legend()
+
+
+def _last_color(ax: Axes) -> Any:
+    return ax.containers[-1].lines[0].get_color()  # type: ignore[attr-defined]
 
 
 def _arrays(scalars: list[Scalar]) -> Any:

@@ -5,6 +5,7 @@ from itertools import combinations
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 
 from rmtbn.result import Scalar
 from rmtbn.sweep.run import Records
@@ -126,5 +127,5 @@ class Runs:
         return self.rows[(self.rows.kind == kind) & (self.rows.batch == batch)]
 
 
-def _over_networks(values: "np.ndarray[tuple[int], np.dtype[np.float64]]", symbol: str) -> Scalar:
+def _over_networks(values: ArrayLike, symbol: str) -> Scalar:
     return Scalar.over_networks(values, symbol=symbol, label=symbol)

@@ -22,7 +22,7 @@ from rmtbn.train.loop import train as trained
 from rmtbn.train.recipe import Recipe
 
 from . import _noise_scale_page
-from ._held_out import divided, training_cells
+from ._held_out import batched, divided, training_cells
 from ._image_networks import image_data, network
 from ._noise_scale_records import KINDS
 from ._options import Common, common, example
@@ -72,7 +72,7 @@ def cell(
     net = network(seed=seed, kind=kind, depth=depth, like=seen)
     recipe = Recipe(rate=rate, epochs=epochs, batch_size=batch, schedule="constant", augment=augment, seed=seed)
     found = trained(net, seen, recipe)
-    batches = list(zip(held_out.inputs.split(TEST_BATCH), held_out.targets.split(TEST_BATCH), strict=True))
+    batches = batched(held_out, TEST_BATCH)
     row = {
         "diverged": found.diverged_at is not None,
         "train_loss": float(found.epochs.train_loss.iloc[-1]),
@@ -80,7 +80,7 @@ def cell(
         "stored": evaluate(net, batches).accuracy,
     }
     if tracking_norms(net):
-        recalibrate(net, seen.inputs.split(batch))
+        recalibrate(net, [x for x, _ in batched(seen, batch)])
     return {"runs": pd.DataFrame([{**row, "accuracy": evaluate(net, batches).accuracy}])}
 
 
