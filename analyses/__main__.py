@@ -41,6 +41,8 @@ COMMANDS: Mapping[str, str] = MappingProxyType(
         "train": "Train one network, with progress, checkpoints and mixed precision, in one process or more.",
         "learning-rates": "Train at large and small rates, with several norms and without (fig. 1).",
         "max-rate": "Measure the largest rate that trains against depth (app. H).",
+        "noise-scale": "Measure whether accuracy depends on rate and batch through their ratio.",
+        "bn-modes": "Measure what a training loop does to batch statistics, and train mode against eval mode.",
         "smoothness": "Measure how smooth the loss is along its gradient, and the BN gradient identity.",
         "shattering": "Measure how alike gradients at different inputs are, against depth.",
         "sweep": "Run studies of many cells, go on with them, look at them, join their files.",

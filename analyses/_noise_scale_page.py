@@ -10,7 +10,7 @@ from matplotlib.figure import Figure as Canvas
 
 from rmtbn.plot.decades import LN10, set_decades
 from rmtbn.plot.points import points
-from rmtbn.report.number import number
+from rmtbn.report.number import number, with_error
 from rmtbn.report.page import Block, Figure, Page, Section, Table
 from rmtbn.result import Scalar
 from rmtbn.sweep.run import Records
@@ -25,13 +25,14 @@ def page(records: Records) -> Page:
     """Write the page."""
     found = Runs(records)
     small, large = found.batches[0], found.batches[-1]
-    spreads = [rules.points(found.spread(kind, "scale")) for kind in KINDS]
+    spreads = [rules.points(found.spread(kind, "scale", rising=True)) for kind in KINDS]
+    gaps = [rules.points(found.gap(batch)) for batch in (small, large)]
     return Page(
         title="Does accuracy depend on rate and batch through α/|B|?",
-        summary=f"At equal α/|B|, accuracies at different batch sizes differ by {spreads[1]} with batch norm and by "
-        f"{spreads[0]} without. What batch norm adds to the best accuracy is {rules.points(found.gap(small))} at "
-        f"|B| = {small} and {rules.points(found.gap(large))} at {large}. A small study: ResNet-{found.depth}, "
-        f"{found.train:,} images, {found.epochs} epochs.",
+        summary=f"At equal α/|B|, up to the best rates, accuracies at different batch sizes differ by {spreads[1]} "
+        f"with batch norm and by {spreads[0]} without. What batch norm adds to the best accuracy is {gaps[0]} at "
+        f"|B| = {small} and {gaps[1]} at {large}. A small study: ResNet-{found.depth}, {found.train:,} images, "
+        f"{found.epochs} epochs.",
         sections=(
             Section(title="Accuracy against α/|B|", blocks=tuple(_curves(found, _data(records)))),
             Section(title="What is best at each batch size", blocks=tuple(_bests(found))),
@@ -76,16 +77,17 @@ def _bests(found: Runs) -> Iterator[Block]:
         "accuracies, which differ more at larger batches or do not, as the claims below say.",
     )
     yield Table(
-        caption="Each network at its best rate. “As stored”: with running statistics as training left them.",
-        columns=("|B|", *(f"{what}, {NAMES[k]}" for what in ("best rate", "accuracy %") for k in KINDS),
+        caption="Each network at its best rate, accuracies in per cent. “As stored”: with running "
+        "statistics as training left them.",
+        columns=("|B|", *(f"{what}, {NAMES[k]}" for what in ("best rate", "accuracy") for k in KINDS),
                  "difference", "as stored, batch norm"),
         rows=tuple(
             (
                 str(batch),
                 *(judged.geometric(found.log_best_rate(kind, batch)) for kind in KINDS),
-                *(rules.points(found.best(kind, batch)) for kind in KINDS),
-                rules.points(found.gap(batch)),
-                rules.points(found.best("batch", batch, "stored")),
+                *(_percents(found.best(kind, batch)) for kind in KINDS),
+                _percents(found.gap(batch)),
+                _percents(found.best("batch", batch, "stored")),
             )
             for batch in found.batches
         ),
@@ -105,7 +107,12 @@ def _tables(found: Runs) -> Iterator[Block]:
 
 def _entry(found: Runs, kind: str, batch: int, rate: float) -> str:
     diverged = found.diverged(kind, batch, rate)
-    return rules.points(found.accuracy(kind, batch, rate)) + (f" [{diverged}]" if diverged else "")
+    return _percents(found.accuracy(kind, batch, rate)) + (f" [{diverged}]" if diverged else "")
+
+
+def _percents(one: Scalar) -> str:
+    known = one.networks > 1 and one.se > 0
+    return with_error(100 * one.value, 100 * one.se) if known else number(100 * one.value)
 
 
 def _draw_curves(found: Runs, canvas: Canvas) -> None:
@@ -164,6 +171,7 @@ def numbers(records: Records) -> dict[str, Any]:
         kind: {
             "spread_at_equal_scale": _number(found.spread(kind, "scale")),
             "spread_at_equal_rate": _number(found.spread(kind, "rate")),
+            "spread_up_to_best_rate": _number(found.spread(kind, "scale", rising=True)),
             "batches": {str(batch): _numbers(found, kind, batch) for batch in found.batches},
         }
         for kind in KINDS

@@ -83,9 +83,9 @@ class Runs:
         """
         return _over_networks(np.array(list(self._spreads(kind, by, rising=rising))), f"spread at equal {by}")
 
-    def log_collapse(self, kind: str) -> Scalar:
+    def log_collapse(self, kind: str, *, rising: bool = False) -> Scalar:
         """Average ln of the spread at equal α/|B| over the spread at equal α; below 0 if the former tells more."""
-        spreads = [np.array(list(self._spreads(kind, by, rising=False))) for by in ("scale", "rate")]
+        spreads = [np.array(list(self._spreads(kind, by, rising=rising))) for by in ("scale", "rate")]
         with np.errstate(divide="ignore", invalid="ignore"):
             return _over_networks(np.log(spreads[0]) - np.log(spreads[1]), "ln ratio of spreads")
 

@@ -131,5 +131,5 @@ ANALYSIS = PaperStudy(
 @image_data
 @partial(common, dtype="float32")
 def command(*, options: Common, data: str) -> None:
-    """Measure what a training loop does to batch statistics, and how far train and eval mode are apart."""
+    """Measure what a training loop does to batch statistics, and train mode against eval mode."""
     ANALYSIS.execute(options, data=data)

@@ -31,17 +31,17 @@ from ._paper_study import PaperStudy
 FACTOR = 4  # from one rate to the next, and from one batch size to the next
 TEST_BATCH = 500
 
-# Depth, images, epochs, networks (seeds); default: six minutes of one core. "paper" needs CIFAR-10 and a GPU.
+# Depth, images, epochs, networks (seeds); default: some minutes of one core. "paper" needs CIFAR-10 and a GPU.
 SIZES: Mapping[str, Mapping[str, Any]] = MappingProxyType(
     {
         "quick": {"depth": 8, "train": 64, "test": 128, "epochs": 2, "networks": 2, "augment": False},
-        "default": {"depth": 14, "train": 512, "test": 1280, "epochs": 12, "networks": 3, "augment": False},
+        "default": {"depth": 14, "train": 512, "test": 1280, "epochs": 12, "networks": 5, "augment": False},
         "paper": {"depth": 20, "train": 40_000, "test": 10_000, "epochs": 100, "networks": 3, "augment": True},
     }
 )
 # First rate and how many, first batch size and how many.
 GRID: Mapping[str, tuple[float, int, int, int]] = MappingProxyType(
-    {"quick": (0.008, 3, 8, 2), "default": (0.002, 6, 8, 3), "paper": (0.0005, 8, 32, 4)}
+    {"quick": (0.008, 3, 8, 2), "default": (0.002, 5, 8, 3), "paper": (0.0005, 8, 32, 4)}
 )
 
 
