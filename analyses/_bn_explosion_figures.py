@@ -2,6 +2,7 @@
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.colors import to_hex
 from matplotlib.figure import Figure as Canvas
 from matplotlib.ticker import FuncFormatter
 
@@ -22,6 +23,7 @@ from ._bn_explosion_records import (
     rate,
 )
 
+STABILITY = ("linear", "relu", "tanh", "erf", "gelu", "silu")
 BIN = 5  # layers averaged in the figure of deep networks
 SMOOTH = np.unique(np.geomspace(4, 1024, 25).round().astype(int))  # batches at which lines are drawn
 SHOWN = 16  # points of a profile, so that they can be told apart
@@ -94,7 +96,7 @@ def _thinned(profile: DepthProfile) -> DepthProfile:
 def draw_stability(explosions: Explosions, canvas: Canvas) -> None:
     """Draw the largest eigenvalue against the batch, and the rate of deep networks layer by layer."""
     left, right = canvas.subplots(1, 2)
-    for i, activation in enumerate(("linear", "relu", "tanh", "erf", "gelu", "silu")):
+    for i, activation in enumerate(STABILITY):
         values = [largest_eigenvalue(activation, int(b)) for b in SMOOTH]
         dashes = ("-", "--", "-", ":", "-", "-.")[i]
         left.plot(SMOOTH, values, dashes, label=NAMES.get(activation, activation))
@@ -102,7 +104,9 @@ def draw_stability(explosions: Explosions, canvas: Canvas) -> None:
     _batches(left)
     left.set(ylabel="largest factor per layer", title="Deviations from the fixed point")
     left.legend(fontsize=8, ncols=2)
-    for kind in explosions.kinds("deep", norm="batch"):
+    kinds = explosions.kinds("deep", norm="batch")
+    right.set_prop_cycle(color=[to_hex(f"C{STABILITY.index(kind.activation)}") for kind in kinds])  # as on the left
+    for kind in kinds:
         layer, value, error = local_rates(explosions.found[kind], bin_size=min(BIN, max(1, kind.depth // 6)))
         label = kind.name + ("" if is_stable(kind) else " (unstable)")
         points(layer, value, se=error, label=label, line=([1, kind.depth], [rate(kind)] * 2), ax=right)
@@ -142,18 +146,21 @@ def draw_widths(explosions: Explosions, canvas: Canvas) -> None:
     panels = canvas.subplots(1, 2, sharey=True)
     reach = [0.0, max(1 / kind.width for kind in explosions.kinds("widths"))]
     for ax, name, title in zip(panels, ("gradient_rate", "jacobian_rate"), ("Gradients", "‖J‖²"), strict=True):
-        for activation in dict.fromkeys(kind.activation for kind in explosions.kinds("widths")):
+        for i, activation in enumerate(dict.fromkeys(kind.activation for kind in explosions.kinds("widths"))):
             kinds = explosions.kinds("widths", activation=activation)
             found = [getattr(explosions.found[kind], name)() for kind in kinds]
             theory = [rate(kind) for kind in kinds]
             value = [100 * (one.value / known - 1) for one, known in zip(found, theory, strict=True)]
             error = [100 * one.se / known for one, known in zip(found, theory, strict=True)]
             label = NAMES.get(activation, activation)
-            points([1 / kind.width for kind in kinds], value, se=error, label=label, ax=ax)
+            places = [1.03 ** (i - 1) / kind.width for kind in kinds]  # side by side
+            points(places, value, se=error, label=label, ax=ax)
         edge = [100 * FINITE_WIDTH * x for x in reach]
         ax.fill_between(reach, [-y for y in edge], edge, color="C5", alpha=0.15, lw=0)
         ax.axhline(0, color="C5", lw=1)
         ax.set(xlabel="1/N", title=title, xlim=(0, 1.06 * reach[1]))
+        widths = sorted({kind.width for kind in explosions.kinds("widths")})
+        ax.set_xticks([1 / width for width in widths], [f"1/{width}" for width in widths])
         ax.set_ylim(-1.2 * edge[1], 1.2 * edge[1])
     panels[0].set_ylabel("measured over predicted, less 1 (%)")
     panels[0].legend(fontsize=8)

@@ -82,17 +82,22 @@ def _count(explosions: Explosions, kind: Kind) -> int:
 
 def _headline(explosions: Explosions) -> str:
     """Say what batch normalisation does to gradients of the measured activations, at the largest batch."""
-    said = []
+    said, without, batches = [], [], set()
     for activation in explosions.activations():
         normed = explosions.kinds("rates", norm="batch", activation=activation)
         bare = explosions.kinds("rates", norm="none", activation=activation)
         if normed and bare and activation != "leaky_relu":
             kind = max((k for k in normed if k.batch <= k.width), key=lambda k: k.batch, default=normed[-1])
-            with_norm, without = (explosions.found[k].gradient_rate().value for k in (kind, bare[0]))
-            said.append(f"{kind.name} × {with_norm:.3f} (× {without:.2f} without, B = {kind.batch})")
+            said.append(f"{explosions.found[kind].gradient_rate().value:.3f} ({kind.name})")
+            without.append(explosions.found[bare[0]].gradient_rate().value)
+            batches.add(str(kind.batch))
     if not said:
         return ""
-    return f"With batch normalisation the squared gradient norm grows per layer by: {', '.join(said)}. "
+    kept = " to ".join(dict.fromkeys((f"{min(without):.2f}", f"{max(without):.2f}")))
+    return (
+        f"With batch normalisation over B = {', '.join(sorted(batches))} examples the squared gradient norm is "
+        f"multiplied per layer by {', '.join(said)}; without it by {kept}. "
+    )
 
 
 def _introduction(explosions: Explosions) -> Iterator[Block]:
@@ -159,7 +164,8 @@ def _cost_blocks(explosions: Explosions) -> Iterator[Block]:
         size=(8.4, 4.6),
         caption=f"The gradient norm, not squared, in networks of {deep[0].depth} layers with B = {deep[0].batch}, "
         f"width {deep[0].width}: mean of its logarithm over {_count(explosions, deep[0])} networks. "
-        "Lines are λ_G; the first layer meets inputs of spread 1. Dotted: 10³, passed after (predicted) "
+        "Lines are λ_G; they bend at the first layer, which divides by the spread of the inputs and not by that of the "
+        "fixed point. Dotted: 10³, passed after (predicted) "
         f"{', '.join(crossed) or 'more layers'} layers.",
         alt="Straight lines in a logarithmic scale that rise away from the output; without normalisation the line is "
         "flat.",

@@ -26,22 +26,22 @@ def cost_table(explosions: Explosions) -> Table:
     """List after how many layers the gradient norm has grown 10³."""
     return Table(
         caption="Layers after which the gradient norm has grown 10³ by the mean field, 6 ln 10/ln λ_G, by batch size; "
-        "measured from the rate at the largest batch that is no larger than the width.",
-        columns=("activation", *(f"B = {b}" for b in SHOWN), "B → ∞", "measured", "at B"),
+        "measured from the rate, and predicted for it, at the largest batch that is no larger than the width.",
+        columns=("activation", *(f"B = {b}" for b in SHOWN), "B → ∞", "measured", "predicted", "at B"),
         rows=tuple(_cost_row(explosions, activation) for activation in explosions.activations()),
     )
 
 
 def _cost_row(explosions: Explosions, activation: str) -> tuple[str, ...]:
     kinds = [k for k in explosions.kinds("rates", norm="batch", activation=activation) if FEWEST <= k.batch <= k.width]
-    measured, at = "—", "—"
+    measured = there = at = "—"
     if kinds:
         kind = max(kinds, key=lambda k: k.batch)
-        found, at = explosions.found[kind].gradient_rate(), str(kind.batch)
+        found, there, at = explosions.found[kind].gradient_rate(), _layers(depth_grown(rate(kind))), str(kind.batch)
         low, high = depth_grown(found.value + found.se), depth_grown(found.value - found.se)
         measured = " to ".join(dict.fromkeys((_layers(low), _layers(high))))
     predicted = (depth_grown(point(activation, b).explosion_rate) for b in (*SHOWN, math.inf))
-    return (NAMES.get(activation, activation), *(_layers(depth) for depth in predicted), measured, at)
+    return (NAMES.get(activation, activation), *(_layers(depth) for depth in predicted), measured, there, at)
 
 
 def _layers(depth: float) -> str:

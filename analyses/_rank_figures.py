@@ -15,6 +15,7 @@ from rmtbn.theory import rank
 
 from ._rank_records import NAMES, Kind, Ranked, isometry_decay, predicted_gap, predicted_rank
 
+WEIGHTS = {"gaussian": "Gaussian", "orthogonal": "orthogonal"}
 TOLD = 15.0  # isometry gaps above it are not drawn: float64 has lost the smallest singular values of some networks
 
 
@@ -96,7 +97,7 @@ def _isometry(ranked: Ranked, ax: Axes) -> None:
             depth = found.blocks[middle:]
             line = replace(drawn, depth=depth, value=profile.value[middle] + decay * (depth - depth[0]),
                            se=np.zeros(len(depth)), networks=0)  # fmt: skip
-        depth_profile(drawn, theory=line, label=f"{NAMES[kind.norm]}, {kind.weights}", ax=ax)
+        depth_profile(drawn, theory=line, label=f"{NAMES[kind.norm]}, {WEIGHTS[kind.weights]}", ax=ax)
     ax.set(title=f"Isometry gap, linear, n = d = {widest}", xlabel="depth", ylabel="isometry gap")
     ax.legend(fontsize=8)
 

@@ -100,7 +100,8 @@ def _depth_blocks(ranked: Ranked) -> Iterator[Block]:
         size=(11.0, 4.4),
         caption=f"Soft rank against depth (logarithmic from 1 on, the input at 0): n = {kind.examples}, width "
         f"{kind.width}, {len(ranked.found[kind].log_rank)} networks, inputs of correlation {number(START, digits=1)}. "
-        "Lines, linear: the recursion of the ratio of means; where batch normalisation ends; the decay of the gap. "
+        "Lines, linear: where batch normalisation ends; the decay of the gap with the uncentred norm; without norm "
+        "the exact ratio of means, which is another mean than that of the points and lies below it (next section). "
         "ReLU: infinite width. There is no theory here for ReLU with the uncentred norm.",
         alt="Without normalisation the rank falls to 1, for ReLU within tens of layers; with either norm it stays.",
     )
