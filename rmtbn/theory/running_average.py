@@ -6,7 +6,8 @@ out into n batches, the b of an epoch sum to a constant: they have the correlati
 
     Var r = Var b · Σ_epochs [n Σ w_j² - (Σ w_j)²]/(n - 1),
 
-the inner sums over the batches of an epoch. It is smaller: for small m it falls as m³ instead of m.
+the inner sums over the batches of an epoch. It is smaller: n(n + 1) m³/24 of Var b for small m
+(docs/derivations/running_average.md).
 """
 
 import numpy as np
