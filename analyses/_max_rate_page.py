@@ -20,7 +20,7 @@ from ._image_networks import NAMES
 from ._max_rate_claims import claims, factor
 from ._max_rate_records import KINDS, MOMENTUM, Rates
 
-COLUMNS = (("none", "rate"), ("final", "rate"), ("none", "critical"), ("final", "critical"))
+RULES = {"rate": "trains", "stable": "does not diverge"}
 
 
 def page(records: Records) -> Page:
@@ -79,14 +79,10 @@ def _blocks(found: Rates) -> Iterator[Block]:
         "rates against what the curvature allows, one point for each network.",
     )
     yield Table(
-        caption=f"Geometric means over networks. {_about(found)}",
-        columns=(
-            "layers",
-            *(f"largest rate, {NAMES[k]}" for k in KINDS),
-            "ratio",
-            *(f"2/λ_max, {NAMES[k]}" for k in KINDS),
-        ),
-        rows=tuple(_row(found, depth) for depth in found.depths),
+        caption="Largest rates: those that train and, a rule that lets networks pass that have died, those that do not "
+        f"diverge. Geometric means over networks. {_about(found)}",
+        columns=("layers", "rule", *(NAMES[k] for k in KINDS), "ratio"),
+        rows=tuple(_row(found, depth, column) for column in RULES for depth in found.depths),
     )
     yield Markup(
         'The first step alone, on the images of its gradient, is measured by <a href="../max-step/index.html">'
@@ -94,9 +90,9 @@ def _blocks(found: Rates) -> Iterator[Block]:
     )
 
 
-def _row(found: Rates, depth: int) -> tuple[str, ...]:
-    cells = [judged.geometric(found.log_mean(kind, depth, column)) for kind, column in COLUMNS]
-    return (str(depth), *cells[:2], judged.geometric(found.log_ratio(depth)), *cells[2:])
+def _row(found: Rates, depth: int, column: str) -> tuple[str, ...]:
+    cells = (judged.geometric(found.log_mean(kind, depth, column)) for kind in KINDS)
+    return (str(depth), RULES[column], *cells, judged.geometric(found.log_ratio(depth, column=column)))
 
 
 def _curvature(found: Rates) -> Iterator[Block]:
@@ -106,8 +102,8 @@ def _curvature(found: Rates) -> Iterator[Block]:
         "on up to 32 of the images, with the statistics of the batch."
     )
     yield Table(
-        caption=f"{_about(found)} Geometric means of the ratios, means of the rest.",
-        columns=("network", "layers", "λ_max", "−λ_min/λ_max", "largest rate over 2(1 + μ)/λ_max"),
+        caption=f"Geometric means over networks; −λ_min/λ_max is a mean. {_about(found)}",
+        columns=("network", "layers", "2/λ_max", "−λ_min/λ_max", "largest rate over 2(1 + μ)/λ_max"),
         rows=tuple(_curved(found, kind, depth) for kind in KINDS for depth in found.depths),
     )
     if len(found.depths) > 2:  # two points are on any line
@@ -121,8 +117,8 @@ def _curvature(found: Rates) -> Iterator[Block]:
 def _curved(found: Rates, kind: str, depth: int) -> tuple[str, ...]:
     rows = found.rows[(found.rows.kind == kind) & (found.rows.depth == depth)]
     flatness = -rows.lowest_curvature / rows.curvature
-    means = (number(float(rows.curvature.mean())), number(float(flatness.mean()), digits=2))
-    return (NAMES[kind], str(depth), *means, judged.geometric(found.log_mean(kind, depth, "excess")))
+    critical, excess = (judged.geometric(found.log_mean(kind, depth, column)) for column in ("critical", "excess"))
+    return (NAMES[kind], str(depth), critical, number(float(flatness.mean()), digits=2), excess)
 
 
 def _tried(found: Rates) -> Iterator[Block]:

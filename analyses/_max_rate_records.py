@@ -16,6 +16,7 @@ KINDS = ("none", "final")
 MOMENTUM = 0.9
 LABELS: Mapping[str, str] = {
     "rate": "largest rate that trains",
+    "stable": "largest rate that does not diverge",
     "critical": "2/λ_max",
     "excess": "largest rate over 2(1 + μ)/λ_max",
 }
@@ -32,6 +33,7 @@ class Rates:
         rate, critical = np.log(low * high) / 2, np.log(2 / rows.curvature.where(rows.curvature > 0, math.nan))
         self.rows = rows.assign(
             log_rate=rate,
+            log_stable=[self._log_stable(row) for row in rows.itertuples()],
             log_critical=critical,
             log_excess=rate - critical - math.log(1 + MOMENTUM),
             best=[float(best[one]) for one in zip(rows.kind, rows.depth, rows.seed, strict=True)],
@@ -42,6 +44,14 @@ class Rates:
         self.networks = rows.seed.nunique()
         first = rows.iloc[0]
         self.examples, self.batch, self.passes = (int(first[name]) for name in ("examples", "batch", "passes"))
+
+    def _log_stable(self, row: Any) -> float:
+        """Return ln of the largest rate that did not diverge, half way to the next one tried."""
+        runs = self.runs[(self.runs.kind == row.kind) & (self.runs.depth == row.depth) & (self.runs.seed == row.seed)]
+        calm, all_rates = runs.rate[~runs.diverged.astype(bool)], sorted(runs.rate)
+        last = float(calm.max()) if len(calm) else all_rates[0]
+        above = next((rate for rate in all_rates if rate > last), last)
+        return math.log(last * above) / 2
 
     @property
     def resolution(self) -> float:
@@ -54,13 +64,13 @@ class Rates:
         found = Scalar.over_networks(values.to_numpy(), symbol=column, label=LABELS[column])
         return found if column == "critical" else self._on_a_grid(found, 1)
 
-    def log_ratio(self, depth: int) -> Scalar:
+    def log_ratio(self, depth: int, *, column: str = "rate") -> Scalar:
         """Average ln of the largest rate with norm over that without, on the same weights and images."""
-        return self._difference(self._of("final", depth), self._of("none", depth))
+        return self._difference(self._of("final", depth), self._of("none", depth), f"log_{column}")
 
     def log_gain(self, shallow: int, deep: int) -> Scalar:
         """Average ln of the largest rate of the shallower network over that of the deeper, without norm."""
-        return self._difference(self._of("none", shallow), self._of("none", deep))
+        return self._difference(self._of("none", shallow), self._of("none", deep), "log_rate")
 
     def slope(self, column: str) -> tuple[Scalar, float]:
         """Fit a column against ln λ_max over depths, without norm; average over networks, with R².
@@ -75,8 +85,8 @@ class Rates:
     def _of(self, kind: str, depth: int) -> pd.DataFrame:
         return self.rows[(self.rows.kind == kind) & (self.rows.depth == depth)].set_index("seed").sort_index()
 
-    def _difference(self, over: pd.DataFrame, under: pd.DataFrame) -> Scalar:
-        values = (over.log_rate - under.log_rate).to_numpy()
+    def _difference(self, over: pd.DataFrame, under: pd.DataFrame, column: str) -> Scalar:
+        values = (over[column] - under[column]).to_numpy()
         return self._on_a_grid(Scalar.over_networks(values, symbol="ln α", label=LABELS["rate"]), 2)
 
     def _on_a_grid(self, one: Scalar, rates: int) -> Scalar:
