@@ -40,9 +40,10 @@ def _rates(found: Trained) -> Claim:
     ]
     return judged.claim(
         1,
-        predicted=f"training accuracy above {TRAINS} without norm at {number(SMALL)} alone; with, at {number(LARGE)}",
-        measured=_listed({**{f"no norm, {number(r)}": one for r, one in plain.items()}, f"{NAMES['final']}, "
-                          f"{number(LARGE)}": normed}),
+        predicted=f"training accuracy above {TRAINS} without norm at {number(SMALL, digits=1)} alone; with norm, at "
+        f"{number(LARGE, digits=1)}",
+        measured=_listed({**{f"no norm, {number(r, digits=1)}": one for r, one in plain.items()}, f"{NAMES['final']}, "
+                          f"{number(LARGE, digits=1)}": normed}),
         verdict=judged.together(*verdicts, judged.above(normed, TRAINS)),
         evidence=f"Guessing among ten classes is right for a tenth. {_counted(found)}",
     )  # fmt: skip
@@ -52,7 +53,7 @@ def _alike(found: Trained) -> Claim:
     apart = found.difference(("final", SMALL), ("none", SMALL), "test_accuracy")
     return judged.claim(
         2,
-        predicted=f"at {number(SMALL)}, test accuracies with norm and without are less than {ALIKE} apart",
+        predicted=f"at {number(SMALL, digits=1)}, test accuracies with norm and without are less than {ALIKE} apart",
         measured=f"with norm less without {_written(apart)}",
         verdict=judged.between(apart, -ALIKE, ALIKE),
         evidence=_counted(found),
@@ -61,7 +62,9 @@ def _alike(found: Trained) -> Claim:
 
 def _rising(found: Trained) -> Claim:
     steps = {
-        f"{number(low)} to {number(high)}": found.difference(("final", high), ("final", low), "test_accuracy")
+        f"{number(low, digits=1)} to {number(high, digits=1)}": found.difference(
+            ("final", high), ("final", low), "test_accuracy"
+        )
         for low, high in ((SMALL, MIDDLE), (MIDDLE, LARGE))
     }
     return judged.claim(
@@ -75,7 +78,7 @@ def _rising(found: Trained) -> Claim:
 
 def _gap(found: Trained) -> Claim:
     steps = {
-        f"{number(low)} to {number(high)}": found.difference(("final", high), ("final", low), "gap")
+        f"{number(low, digits=1)} to {number(high, digits=1)}": found.difference(("final", high), ("final", low), "gap")
         for low, high in ((SMALL, MIDDLE), (MIDDLE, LARGE))
     }
     return judged.claim(
@@ -92,8 +95,8 @@ def _epochs(found: Trained) -> Claim:
     slower = found.log_plateaus("final", SMALL, LARGE)
     return judged.claim(
         5,
-        predicted=f"more than {number(SLOWER)} times as many epochs to the plateau at {number(SMALL)} as at "
-        f"{number(LARGE)}",
+        predicted=f"more than {number(SLOWER)} times as many epochs to the plateau at {number(SMALL, digits=1)} as at "
+        f"{number(LARGE, digits=1)}",
         measured=f"{judged.geometric(slower)} times",
         verdict=judged.above(slower, math.log(SLOWER)),
         evidence=f"{NAMES['final'].capitalize()}. A plateau comes no later than the end of a run: one too short hides "
@@ -105,7 +108,7 @@ def _norms(found: Trained) -> Claim:
     accuracies = {kind: found.mean(kind, LARGE, "train_accuracy") for kind in OTHER_NORMS}
     return judged.claim(
         6,
-        predicted=f"training accuracy above {TRAINS} at {number(LARGE)} with each norm",
+        predicted=f"training accuracy above {TRAINS} at {number(LARGE, digits=1)} with each norm",
         measured=_listed({NAMES[kind]: one for kind, one in accuracies.items()}),
         verdict=judged.together(*(judged.above(one, TRAINS) for one in accuracies.values())),
         evidence=f"Without norm at the same rate {_written(found.mean('none', LARGE, 'train_accuracy'))}. "
@@ -116,15 +119,15 @@ def _norms(found: Trained) -> Claim:
 def _single(found: Trained) -> Claim:
     gain, more = found.gain("only_final")
     accuracies = {
-        f"{NAMES[kind]}, {number(rate)}": found.mean(kind, rate, "train_accuracy")
+        f"{NAMES[kind]}, {number(rate, digits=1)}": found.mean(kind, rate, "train_accuracy")
         for kind, rate in (("only_final", SINGLE), ("none", MIDDLE))
     }
     one, plain = accuracies.values()
     full = found.best("final").mean() - found.best("none").mean()
     return judged.claim(
         17,
-        predicted=f"training accuracy above {TRAINS} at {number(SINGLE)}, and below it without norm at "
-        f"{number(MIDDLE)} already; more than half of the gain in test accuracy at the best rate",
+        predicted=f"training accuracy above {TRAINS} at {number(SINGLE, digits=1)}, and below it without norm at "
+        f"{number(MIDDLE, digits=1)} already; more than half of the gain in test accuracy at the best rate",
         measured=f"{_listed(accuracies)}; gain {_written(gain)} of {number(full, digits=2)}",
         verdict=judged.together(judged.above(one, TRAINS), judged.below(plain, TRAINS), judged.above(more, 0.0)),
         evidence="The gain is the best test accuracy over rates less that without norm, beside that of batch norm "
@@ -141,7 +144,7 @@ def _written(one: Scalar) -> str:
 
 
 def _lengths(found: Trained) -> str:
-    epochs = ", ".join(f"{found.epochs(rate)} at {number(rate)}" for rate in found.rates("final"))
+    epochs = ", ".join(f"{found.epochs(rate)} at {number(rate, digits=1)}" for rate in found.rates("final"))
     return f"Epochs: {epochs}."
 
 

@@ -5,6 +5,7 @@ from functools import partial
 from typing import Any
 
 from matplotlib.figure import Figure as Canvas
+from matplotlib.ticker import FormatStrFormatter, LogLocator
 
 from rmtbn.report.number import number, with_error
 from rmtbn.report.page import Block, Figure, Page, Section, Table
@@ -47,16 +48,17 @@ def _blocks(found: Trained) -> Iterator[Block]:
     yield Figure(
         draw=partial(_draw, found),
         size=(10.0, 7.6),
-        caption="Figure 1: accuracy along training, over mini-batches (left) and on the test images (right), the mean "
-        f"over {found.networks} networks with one standard error. Above, batch norm (after the last block too) and no "
-        "norm at the paper's rates; below, other norms at large rates. Accuracy after a divergence is not drawn.",
+        caption="As figure 1 of the paper: accuracy along training, over mini-batches (left) and on the test images "
+        f"(right), the mean over {found.networks} networks with one standard error. Above, batch norm (after the last "
+        "block too) and no norm at the paper's rates; below, other norms at large rates. Accuracy after a divergence "
+        "is not drawn.",
         alt="Four panels of accuracy against epochs. Above, batch normalisation and no normalisation at three rates; "
         "below, one final batch normalisation, layer, group and instance normalisation.",
     )
     yield Table(
-        caption=f"Means over {found.networks} networks. Accuracies are those after training, in eval mode with running "
-        f"statistics. The plateau is reached in the first epoch whose test accuracy is within {NEAR} of the highest of "
-        "the run.",
+        caption=f"Means over {found.networks} networks. Training and test are accuracies after training, in eval mode "
+        f"with running statistics. The plateau is reached in the first epoch whose test accuracy is within {NEAR} "
+        "of the highest of the run.",
         columns=("network", "rate", "epochs", "diverged", *LABELS.values()),
         rows=tuple(_row(found, kind, rate) for kind in found.kinds for rate in found.rates(kind)),
     )
@@ -64,7 +66,7 @@ def _blocks(found: Trained) -> Iterator[Block]:
 
 def _size(found: Trained) -> str:
     """Say what of the paper's schedule this is."""
-    epochs = ", ".join(f"{found.epochs(rate)} at {number(rate)}" for rate in found.rates("final"))
+    epochs = ", ".join(f"{found.epochs(rate)} at {number(rate, digits=1)}" for rate in found.rates("final"))
     if (found.depth, found.train) == FULL:
         return f"This is the paper's schedule: {epochs} epochs."
     return (
@@ -77,7 +79,13 @@ def _size(found: Trained) -> str:
 def _row(found: Trained, kind: str, rate: float) -> tuple[str, ...]:
     diverged = found.values(kind, rate, "diverged")
     means = (_written(found.mean(kind, rate, column)) for column in LABELS)
-    return (NAMES[kind], number(rate), str(found.epochs(rate)), f"{int(diverged.sum())} of {len(diverged)}", *means)
+    return (
+        NAMES[kind],
+        number(rate, digits=1),
+        str(found.epochs(rate)),
+        f"{int(diverged.sum())} of {len(diverged)}",
+        *means,
+    )
 
 
 def _written(one: Scalar) -> str:
@@ -98,6 +106,9 @@ def _draw(found: Trained, canvas: Canvas) -> None:
                     _curve(found, kind, rate, column=column, color=f"C{place}", ax=ax)
         for ax, title in zip(row, ("training mini-batches", "test images"), strict=True):
             ax.set(title=title, xlabel="epoch", xscale="log", ylim=(0, 1.02))
+            ax.xaxis.set_major_locator(LogLocator(base=10, subs=(1, 2, 5)))
+            ax.xaxis.set_major_formatter(FormatStrFormatter("%d"))
+            ax.minorticks_off()
         row[0].set_ylabel("accuracy")
         row[0].legend(fontsize="small")
 
@@ -108,7 +119,7 @@ def _curve(found: Trained, kind: str, rate: float, *, column: str, color: str, a
     full = by_epoch.count() == found.networks  # epochs that all networks reached
     mean, se = by_epoch.mean()[full], (by_epoch.std() / by_epoch.count() ** 0.5)[full].fillna(0.0)
     style = {"color": color, "linestyle": STYLES.get(rate, "-")}
-    ax.plot(mean.index, mean, label=f"{NAMES[kind]}, {number(rate)}", **style)
+    ax.plot(mean.index, mean, label=f"{NAMES[kind]}, {number(rate, digits=1)}", **style)
     ax.fill_between(mean.index, mean - se, mean + se, color=color, alpha=0.2, linewidth=0)
 
 

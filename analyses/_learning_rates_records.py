@@ -12,10 +12,10 @@ from rmtbn.sweep.run import Records
 LARGE, MIDDLE, SMALL = 0.1, 0.003, 1e-4  # rates of section 3.1
 NEAR = 0.02  # of the highest test accuracy: the plateau
 LABELS: Mapping[str, str] = {
-    "train_accuracy": "training accuracy",
-    "test_accuracy": "test accuracy",
+    "train_accuracy": "training",
+    "test_accuracy": "test",
     "gap": "training − test",
-    "plateau": "epochs to the plateau",
+    "plateau": "plateau",
 }
 
 

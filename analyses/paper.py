@@ -1,7 +1,8 @@
 """Does *Understanding Batch Normalization* hold? `rmtbn paper` runs its studies and judges its 31 claims on one page.
 
 Every study has a command and a page of its own; this page has each claim with its verdict, its numbers and a link. What
-is stored already is not computed again.
+is stored already is not computed again. The studies that train networks are not run from here: where their results lie
+in the same folder, of the same options, their claims are taken up.
 """
 
 import importlib
@@ -22,6 +23,7 @@ from . import _paper_claims as judged
 from ._image_networks import image_data
 from ._options import Common, common, echo_json, example
 from ._paper_study import PaperStudy
+from ._sweeping import said
 
 STUDIES = (
     "sgd-noise", "gradient-tails", "step-size", "divergence", "channel-moments", "class-bias", "conv-gradients",
@@ -37,7 +39,14 @@ SECTIONS: Mapping[str, range] = MappingProxyType(
         "Random matrices": range(27, 32),
     }
 )
-UNMEASURED = "About training: the studies of this page look at initialisation and at first steps."
+# Studies that train, and what they judge; they come before those of first steps where both judge a claim.
+TRAINED: Mapping[str, tuple[int, ...]] = MappingProxyType(
+    {"learning-rates": (1, 2, 3, 4, 5, 6, 17), "max-rate": (26, 30)}
+)
+UNMEASURED = (
+    "About training, which the studies that this command runs do not do. `rmtbn {}` tests it: run with the same "
+    "options and folder, and this command once more, its verdict stands here."
+)
 
 
 def study(name: str) -> PaperStudy:
@@ -46,9 +55,13 @@ def study(name: str) -> PaperStudy:
     return found
 
 
-def collected(records: Mapping[str, Records]) -> dict[int, tuple[Claim, str]]:
-    """Return the claims that the studies judge, by number, each with the name of its study."""
-    return {key: (claim, name) for name in records for key, claim in study(name).claims(records[name]).items()}
+def collected(records: Mapping[str, Records]) -> dict[int, list[tuple[Claim, str]]]:
+    """Return the claims that the studies judge, by number, each with the name of its study, those that train first."""
+    found: dict[int, list[tuple[Claim, str]]] = {}
+    for name in sorted(records, key=lambda name: name not in TRAINED):
+        for key, claim in study(name).claims(records[name]).items():
+            found.setdefault(key, []).append((claim, name))
+    return found
 
 
 def page(records: Mapping[str, Records]) -> Page:
@@ -60,7 +73,7 @@ def page(records: Mapping[str, Records]) -> Page:
     return Page(
         title="Understanding Batch Normalization, claim by claim",
         summary=f"Of the {len(claims)} claims, {counts['supported']} are supported, {counts['contradicted']} "
-        f"contradicted and {counts['inconclusive']} inconclusive, {open_ones} of these as they are about training.",
+        f"contradicted and {counts['inconclusive']} inconclusive{_open(open_ones)}.",
         sections=(
             Section(title="All claims", blocks=(*_overview(claims, found), _measured_on(records))),
             *(Section(title=title, blocks=tuple(claims[key] for key in keys)) for title, keys in SECTIONS.items()),
@@ -70,15 +83,25 @@ def page(records: Mapping[str, Records]) -> Page:
     )
 
 
-def _linked(key: int, found: Mapping[int, tuple[Claim, str]]) -> Claim:
+def _open(count: int) -> str:
+    return f", {count} of these as they are about training, which was not measured here" if count else ""
+
+
+def _linked(key: int, found: Mapping[int, list[tuple[Claim, str]]]) -> Claim:
+    """Return the claim of a number, with links to the pages of the studies that judge it."""
     if key not in found:
-        return judged.claim(key, predicted="—", measured="—", verdict="inconclusive", evidence=UNMEASURED)
-    claim, name = found[key]
-    link = Markup('{} <a href="../{}/index.html">The page of {}.</a>').format(escape(claim.evidence), name, name)
-    return replace(claim, evidence=link)
+        trained = next(name for name, keys in TRAINED.items() if key in keys)
+        evidence = UNMEASURED.format(trained)
+        return judged.claim(key, predicted="—", measured="—", verdict="inconclusive", evidence=evidence)
+    (claim, name), *others = found[key]
+    link = Markup('<a href="../{0}/index.html">The page of {0}.</a>')
+    parts = [escape(claim.evidence), link.format(name)]
+    for other, beside in others:
+        parts += [escape(f"Without training it is {other.verdict}: {other.measured}."), link.format(beside)]
+    return replace(claim, evidence=Markup(" ").join(parts))
 
 
-def _overview(claims: Mapping[int, Claim], found: Mapping[int, tuple[Claim, str]]) -> Iterator[Block]:
+def _overview(claims: Mapping[int, Claim], found: Mapping[int, list[tuple[Claim, str]]]) -> Iterator[Block]:
     yield (
         "Bjorck, Gomes, Selman and Weinberger (NeurIPS 2018, arXiv:1806.02375) ask why batch normalisation helps. "
         "Their statements, in our words, are judged here by measurements of our own, by rules that could have gone the "
@@ -89,7 +112,7 @@ def _overview(claims: Mapping[int, Claim], found: Mapping[int, tuple[Claim, str]
         caption="The claims and their verdicts.",
         columns=("claim", "statement", "verdict", "study"),
         rows=tuple(
-            (str(key), claim.statement, claim.verdict, found[key][1] if key in found else "—")
+            (str(key), claim.statement, claim.verdict, ", ".join(name for _, name in found.get(key, [])) or "—")
             for key, claim in claims.items()
         ),
     )
@@ -98,7 +121,7 @@ def _overview(claims: Mapping[int, Claim], found: Mapping[int, tuple[Claim, str]
 def _measured_on(records: Mapping[str, Records]) -> str:
     """Name the largest networks and the images, on which verdicts depend."""
     cells = [record.cell.parameters for one in records.values() for record in one.records]
-    asked = [cell for cell in cells if "data" in cell]
+    asked = [cell for cell in cells if {"data", "depth"} <= set(cell)]
     if not asked:
         return "None of these studies uses images."
     images = ", ".join(sorted({str(cell["data"]) for cell in asked}))
@@ -109,9 +132,9 @@ def _measured_on(records: Mapping[str, Records]) -> str:
     )
 
 
-def _beside(records: Mapping[str, Records], found: Mapping[int, tuple[Claim, str]]) -> Markup:
+def _beside(records: Mapping[str, Records], found: Mapping[int, list[tuple[Claim, str]]]) -> Markup:
     """Link the studies that judge other papers' statements."""
-    judging = {name for _, name in found.values()}
+    judging = {name for judgements in found.values() for _, name in judgements}
     links = [Markup('<a href="../{0}/index.html">{0}</a>').format(name) for name in records if name not in judging]
     said = Markup("Studies of two papers next to it, with claims of their own: {}.")
     return said.format(Markup(", ").join(links))
@@ -134,23 +157,55 @@ def _manifest(records: Mapping[str, Records]) -> dict[str, str]:
 @partial(common, dtype="float32")
 def command(*, options: Common, data: str) -> None:
     """Run the studies of Understanding Batch Normalization and judge its 31 claims."""
-    records = dict(_measured(options, data))
+    if options.sweep is not None and options.sweep.dry_run:
+        _foretell(options, data)
+        return
+    records = dict(_measured(options, data)) | dict(_trained(options, data))
     if options.as_json:
-        echo_json({str(key): _numbers(*one) for key, one in sorted(collected(records).items())})
+        echo_json({str(key): _numbers(*one[0]) for key, one in sorted(collected(records).items())})
         return
     path = options.out / "paper" / "index.html"
     write(page(records), path, styles=STYLES)
     click.echo(path)
 
 
+def _asked(one: PaperStudy, data: str) -> dict[str, str]:
+    return {"data": data} if one.of_images else {}
+
+
 def _measured(options: Common, data: str) -> Iterator[tuple[str, Records]]:
     """Run one study after another and write its page, so that what is done is kept if a later one fails."""
     for name in STUDIES:
         one = study(name)
-        records = one.measure(options, data=data) if one.of_images else one.measure(options)
+        records = one.measure(options, **_asked(one, data))
         if not options.as_json:
             one.write(options, records)
         yield name, records
+
+
+def _trained(options: Common, data: str) -> Iterator[tuple[str, Records]]:
+    """Take up the studies that train whose cells are all stored, and write their pages, so that links lead there."""
+    for name in TRAINED:
+        one = study(name)
+        found = one.status(options, **_asked(one, data))
+        if found.done == found.cells:
+            records = one.measure(options, **_asked(one, data))
+            one.write(options, records)
+            yield name, records
+
+
+def _foretell(options: Common, data: str) -> None:
+    """Say of every study how far it is, and how long all would take."""
+    every = [one.status(options, **_asked(one, data)) for one in map(study, STUDIES)]
+    for found in every:
+        click.echo(said(found))
+    left = sum(found.left for found in every if found.done)
+    untimed = [found.study for found in every if not found.done]
+    click.echo(
+        f"paper: {sum(found.done for found in every)} of {sum(found.cells for found in every)} cells done; the others "
+        f"would take about {left:.3g} s on one worker"
+        + (f", besides {', '.join(untimed)}, of which no cell is timed yet" if untimed else "")
+    )
 
 
 def _numbers(claim: Claim, name: str) -> dict[str, str]:
