@@ -2,12 +2,14 @@
 
 With C the spread of the gradients of single examples, a step at rate α on a batch of b examples differs from the step
 on all of them by E‖α∇ℓ - α∇_B ℓ‖² = α² C/b, batches drawn with replacement, and by (N - b)/(N - 1) of that without. So
-twice the rate on four times the batch makes the same noise. The measurement is that of `rmtbn.measure.sgd_noise`. With
-batch norm the gradient of a batch is no mean of gradients of its examples, and the law has no reason to hold.
+twice the rate on four times the batch makes the same noise. The measurement is that of `rmtbn.measure.sgd_noise`: real
+gradients of mini-batches, with the mean of their examples' gradients as control variate. With batch norm the gradient
+of a batch is no mean of gradients of its examples, and the law has no reason to hold.
 """
 
 from collections.abc import Iterator, Mapping
 from functools import partial
+from itertools import product
 from types import MappingProxyType
 from typing import Any
 
@@ -17,13 +19,14 @@ import pandas as pd
 from matplotlib.figure import Figure as Canvas
 
 from rmtbn import rng
-from rmtbn.measure.sgd_noise import sgd_noise
+from rmtbn.measure.example_gradients import example_gradients
+from rmtbn.measure.sgd_noise import SgdNoise, sgd_noise
 from rmtbn.plot.decades import set_decades
 from rmtbn.plot.points import points
 from rmtbn.report.number import number
 from rmtbn.report.page import Block, Claim, Figure, Page, Section, Table
 from rmtbn.result import Scalar
-from rmtbn.sweep.grid import Cell, Study, Value
+from rmtbn.sweep.grid import Cell, Study
 from rmtbn.sweep.run import Records
 
 from . import _paper_claims as judged
@@ -40,7 +43,7 @@ MARGIN = 1.15  # a ratio of noises within this factor of 1 is 1
 SIZES: Mapping[str, Mapping[str, int]] = MappingProxyType(
     {
         "quick": MappingProxyType({"depth": 8, "examples": 20, "networks": 3, "draws": 20}),
-        "default": MappingProxyType({"depth": 20, "examples": 64, "networks": 4, "draws": 40}),
+        "default": MappingProxyType({"depth": 20, "examples": 64, "networks": 4, "draws": 20}),
         "paper": MappingProxyType({"depth": 20, "examples": 512, "networks": 10, "draws": 200}),
     }
 )
@@ -49,52 +52,52 @@ RATES: Mapping[int, float] = MappingProxyType({4: 1.0, 16: 2.0})
 
 
 def cell(
-    *,
-    seed: int,
-    kind: str,
-    replacement: bool,
-    batch: int,
-    draws: int,
-    depth: int,
-    examples: int,
-    data: str,
-    device: str,
-    dtype: str,
+    *, seed: int, kind: str, draws: int, depth: int, examples: int, data: str, device: str, dtype: str
 ) -> dict[str, pd.DataFrame]:
-    """Measure one network with batches of one size, at the rate that belongs to it.
+    """Measure one network with batches of both sizes, each at its rate, drawn in both ways.
 
     Returns
     -------
     dict
-        "noise": α, the mean square of the noise, its standard error over batches, α² C/b and the law (which is smaller
-        without replacement), one row.
+        "noise": for each size and way α, the mean square of the noise (without norm with its control variate), its
+        standard error over batches, α² C/b and the law (which is smaller without replacement), and the largest relative
+        difference of a batch's noise from that of the mean of its examples' gradients.
     """
     source = images(data, seed=seed, examples=examples, device=device, dtype=dtype)
     net = network(seed=seed, kind=kind, depth=depth, like=source)
-    found = sgd_noise(
-        net,
-        source.inputs,
-        source.targets,
-        batch_size=batch,
-        draws=draws,
-        generator=rng.torch_generator(seed, "batches", batch, str(replacement)),
-        learning_rate=RATES[batch],
-        replacement=replacement,
-    )
-    row = {
-        "rate": RATES[batch],
-        "noise": found.measured.value,
-        "noise_se": found.measured.se,
-        "bound": RATES[batch] ** 2 * found.spread / batch,
+    single = example_gradients(net, source.inputs, source.targets)
+    rows = []
+    for batch, replacement in product(BATCHES, DRAWING):
+        found = sgd_noise(
+            net,
+            source.inputs,
+            source.targets,
+            batch_size=batch,
+            draws=draws,
+            generator=rng.torch_generator(seed, "batches", batch, str(replacement)),
+            learning_rate=RATES[batch],
+            replacement=replacement,
+            examples=single,
+        )
+        rows.append({"batch": batch, "replacement": replacement, **_row(found)})
+    return {"noise": pd.DataFrame(rows)}
+
+
+def _row(found: SgdNoise) -> dict[str, float]:
+    noise = found.measured if found.coupled else found.controlled
+    return {
+        "rate": found.learning_rate,
+        "noise": noise.value,
+        "noise_se": noise.se,
+        "bound": found.learning_rate**2 * found.spread / found.batch_size,
         "law": found.predicted,
+        "apart": float(np.abs(found.squares / found.of_examples - 1).max()),
     }
-    return {"noise": pd.DataFrame([row])}
 
 
 def cells(options: Common, *, data: str) -> tuple[Cell, ...]:
-    """Return a cell for each network, size of batch and way of drawing."""
-    axes: dict[str, tuple[Value, ...]] = {"kind": KINDS, "replacement": tuple(DRAWING), "batch": BATCHES}
-    return image_cells(options, data=data, axes=axes, **SIZES[options.preset])
+    """Return a cell for each network of each kind."""
+    return image_cells(options, data=data, axes={"kind": KINDS}, **SIZES[options.preset])
 
 
 class Noise:
@@ -106,6 +109,7 @@ class Noise:
         self.depth, self.examples, self.draws = int(first.depth), int(first.examples), int(first.draws)
         self.networks = self.rows.seed.nunique()
         self.kinds = tuple(dict.fromkeys(self.rows.kind))
+        self.apart = float(self.rows.apart[self.rows.kind == "none"].max())
 
     def ratio(self, kind: str, batch: int, *, replacement: bool, over: str) -> Scalar:
         """Average ln(noise/bound) or ln(noise/law) over the networks."""
@@ -136,7 +140,8 @@ def claims(records: Records) -> Mapping[int, Claim]:
     same = found.equality("none")
     counted = (
         f"{found.networks} networks without norm, depth {found.depth}, {found.draws} batches of each size out of "
-        f"{found.examples} images."
+        f"{found.examples} images. The mean of the gradients of a batch's single images is the control variate; the "
+        f"noise of no batch differs from that of this mean by more than {number(found.apart, digits=2)} of it."
     )
     return {
         7: judged.claim(
@@ -183,7 +188,8 @@ def _blocks(found: Noise) -> Iterator[Block]:
         draw=partial(_draw, found),
         caption=f"Mean square of the noise over the law, α² C/|B| with replacement and (N − |B|)/(N − 1) of that "
         f"without, N = {found.examples}. Geometric means over {found.networks} networks, with one standard error; "
-        f"{found.draws} batches each. Residual networks of {found.depth} layers in Glorot's initialisation.",
+        f"{found.draws} batches each, without norm with the mean of their images' gradients as control variate. "
+        f"Residual networks of {found.depth} layers in Glorot's initialisation.",
         alt="The ratio of noise to law, at 1 for all batches without normalisation.",
     )
     yield Table(
@@ -237,7 +243,7 @@ def numbers(records: Records) -> dict[str, Any]:
 
 
 ANALYSIS = PaperStudy(
-    study=Study(name="sgd-noise", version=1, compute=cell), cells=cells, claims=claims, page=page, numbers=numbers
+    study=Study(name="sgd-noise", version=2, compute=cell), cells=cells, claims=claims, page=page, numbers=numbers
 )
 
 

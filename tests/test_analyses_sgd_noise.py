@@ -8,7 +8,7 @@ from rmtbn.analyses import sgd_noise
 
 from rmtbn.report.render import render
 
-TINY = {"depth": 8, "examples": 8, "draws": 5, "data": "digits", "device": "cpu", "dtype": "float64"}
+TINY = {"depth": 8, "examples": 17, "draws": 5, "data": "digits", "device": "cpu", "dtype": "float64"}
 
 
 @pytest.fixture(scope="module")
@@ -20,10 +20,10 @@ def records(tmp_path_factory):
 def told(records, *, drawn=1.0, undrawn=0.6, larger=1.0, noise=0.01):
     """Records with these ratios of noise to bound; `larger` multiplies those of the larger batch."""
 
-    def change(_name, parameters, seed, frame):
-        ratio = drawn if parameters["replacement"] else undrawn
-        scale = larger if parameters["batch"] == max(sgd_noise.BATCHES) else 1.0
-        return frame.assign(noise=frame.bound * 0 + ratio * scale * np.exp(noise * (seed - 2)), bound=1.0, law=1.0)
+    def change(_name, _parameters, seed, frame):
+        ratio = np.where(frame.replacement, drawn, undrawn)
+        scale = np.where(frame.batch == max(sgd_noise.BATCHES), larger, 1.0)
+        return frame.assign(noise=ratio * scale * np.exp(noise * (seed - 2)), bound=1.0, law=1.0)
 
     return changed(records, change)
 
@@ -34,11 +34,20 @@ def verdicts(records):
 
 def test_a_cell_is_a_function_of_its_parameters_alone():
     """The same twice; the law without replacement is (N - b)/(N - 1) of the bound, and the rate counts squared."""
-    first, second = (sgd_noise.cell(seed=1, kind="none", replacement=False, batch=4, **TINY) for _ in range(2))
-    pd.testing.assert_frame_equal(first["noise"], second["noise"], check_exact=True)
-    assert first["noise"].law[0] == pytest.approx(first["noise"].bound[0] * 4 / 7)
-    drawn = sgd_noise.cell(seed=1, kind="none", replacement=True, batch=4, **TINY)["noise"]
-    assert drawn.law[0] == drawn.bound[0]
+    first, second = (sgd_noise.cell(seed=1, kind="none", **TINY)["noise"] for _ in range(2))
+    pd.testing.assert_frame_equal(first, second, check_exact=True)
+    drawn, undrawn = (first[first.replacement == way].set_index("batch") for way in (True, False))
+    assert undrawn.law[4] == pytest.approx(undrawn.bound[4] * 13 / 16)
+    assert (drawn.law == drawn.bound).all()
+
+
+def test_without_norm_the_noise_is_that_of_the_examples_gradients():
+    """Every batch to rounding, and so the mean over them is the law: α²C/b with replacement."""
+    rows = sgd_noise.cell(seed=1, kind="none", **TINY)["noise"]
+    drawn = rows[rows.replacement]
+    assert drawn.apart.max() < 1e-8
+    np.testing.assert_allclose(drawn.noise, drawn.law, rtol=1e-8)
+    assert sgd_noise.cell(seed=1, kind="final", **TINY)["noise"].apart.max() > 0.1
 
 
 def test_the_two_batches_have_the_same_bound():

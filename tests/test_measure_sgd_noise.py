@@ -12,7 +12,8 @@ from torch.func import functional_call, grad, vmap
 
 from rmtbn import rng
 from rmtbn._checks import InvalidArgumentError
-from rmtbn.measure.example_gradients import example_gradients
+from rmtbn.measure.example_gradients import example_gradients, looped, vmapped
+from rmtbn.measure.loss import parameters_of
 from rmtbn.measure.sgd_noise import sgd_noise
 
 Y = torch.tensor([0, 1, 2, 2, 1, 0, 0])
@@ -58,6 +59,34 @@ def test_gradients_without_coupling_are_those_of_vmap():
     np.testing.assert_allclose(found.grams[0], g @ g.T, rtol=1e-9)
 
 
+@pytest.mark.parametrize("chunk", [1, 4, 6])
+def test_many_examples_at_a_time_are_the_loop(chunk):
+    """vmap(grad) in chunks and one backward pass per example: equal to 1e-12, with dropout off and biases too."""
+    net, x, y = conv_net().double().eval(), inputs(6, 3, 6, 6), torch.arange(6) % 5
+    weights = parameters_of(net)
+    for one_by_one, together in zip(looped(net, x, y, weights), vmapped(net, x, y, weights, chunk=chunk), strict=True):
+        torch.testing.assert_close(together, one_by_one, rtol=1e-12, atol=1e-14)
+
+
+def test_networks_that_vmap_refuses_are_done_one_by_one():
+    """A branch on values: the same inner products as without the branch, which never takes place."""
+
+    class Branching(nn.Linear):
+        def forward(self, x):
+            return super().forward(x) if bool(x.abs().sum() >= 0) else x
+
+    plain, branching = nn.Linear(5, 3).double(), Branching(5, 3).double()
+    branching.load_state_dict(plain.state_dict())
+    found = [example_gradients(net, inputs(7, 5), Y).gram for net in (plain, branching)]
+    np.testing.assert_allclose(found[1], found[0], rtol=1e-12)
+
+
+def test_classes_that_are_none_are_refused():
+    """Also those of later examples, which are differentiated many at a time."""
+    with pytest.raises(InvalidArgumentError, match=r"`y` must be classes 0 to 2; got \(0, 3\)"):
+        example_gradients(one(), inputs(2, 5), torch.tensor([0, 3]))
+
+
 def test_gradients_of_zero_have_no_direction():
     """Examples whose loss is 0 to the last digit are left out of the cosine and counted."""
     net = nn.Linear(2, 2).double()
@@ -93,6 +122,8 @@ def test_noise_is_that_of_the_law(seed, replacement):
     options = {"batch_size": 4, "draws": 300, "generator": rng.torch_generator(seed, "draws")}
     found = sgd_noise(module, x, y, replacement=replacement, **options)
     assert abs(found.measured.value - found.predicted) < 4 * found.measured.se
+    np.testing.assert_allclose(found.of_examples, found.squares, rtol=1e-8)
+    assert found.controlled.value == pytest.approx(found.predicted, rel=1e-10)
     other = found.predicted * (8 / 11 if replacement else 11 / 8)
     assert abs(found.measured.value - other) > 3 * found.measured.se
 
@@ -116,7 +147,23 @@ def test_batch_statistics_break_the_law():
     found = sgd_noise(module, x, y, replacement=False, **options)
     assert found.coupled
     assert abs(found.measured.value - found.predicted) > 4 * found.measured.se
+    assert found.of_examples.mean() == pytest.approx(found.predicted, rel=0.3)  # the control variate keeps to its law
+    assert abs(found.controlled.value - found.predicted) > 4 * found.controlled.se
     assert not sgd_noise(module, x, y, batch_stats="running", **options).coupled
+
+
+def test_gradients_that_were_measured_serve_again():
+    """The same numbers from `examples`; those of other examples are refused."""
+    module, x, y = one(), inputs(6, 5), torch.arange(6) % 3
+    single = example_gradients(module, x, y)
+    first, second = (
+        sgd_noise(module, x, y, batch_size=2, draws=3, generator=rng.torch_generator(1), examples=given)
+        for given in (None, single)
+    )
+    np.testing.assert_array_equal(first.squares, second.squares)
+    assert first.predicted == second.predicted
+    with pytest.raises(InvalidArgumentError, match="`examples` must be the gradients of the 4 examples of x; got 6"):
+        sgd_noise(module, x[:4], y[:4], batch_size=2, draws=3, generator=rng.torch_generator(1), examples=single)
 
 
 @pytest.mark.parametrize(

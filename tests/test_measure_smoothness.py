@@ -44,6 +44,14 @@ def test_measures_are_those_of_plain_autograd():
     assert found.loss_range == (found.losses.min(), found.losses.max())
 
 
+def test_each_point_takes_one_forward_pass():
+    """One at the start and one per step, where the loss is not finite too."""
+    net, seen = conv_net().double(), []
+    net.register_forward_hook(lambda *_: seen.append(1))
+    smoothness(net, X, Y, steps=[0.1, 0.2, 1e300])
+    assert len(seen) == 4
+
+
 def test_small_steps_show_the_curvature_along_the_gradient():
     """‖∇L(w - αg) - g‖/(α‖g‖) → ‖Hg‖/‖g‖ for α → 0, H the dense Hessian of a softmax regression."""
     net, x, y = nn.Linear(4, 3, bias=False).double(), inputs(7, 4), torch.tensor([0, 1, 2, 2, 1, 0, 0])

@@ -1,5 +1,7 @@
 """Norms: what each divides by, over space too, running statistics, and weights held as length times direction."""
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -108,3 +110,20 @@ def test_impossible_norms_are_refused(arguments, options, message):
     """One line that names the argument, the rule and the value."""
     with pytest.raises(InvalidArgumentError, match=message):
         norm_layer(*arguments, **options)
+
+
+@pytest.mark.parametrize(("name", "channels"), [("instance", 8), ("group", 1), ("layer", 1)])
+@pytest.mark.parametrize("mode", [True, False])
+def test_sets_of_one_number_are_refused(name, channels, mode):
+    """One channel of one pixel has no variance: one line, in train and eval mode, also of a copy; two pixels have."""
+    layer = copy.deepcopy(norm_layer(name, channels, spatial=2)).double().train(mode)
+    message = rf"`x` must be of two or more numbers in each set of the norm '{name}', .* got \(5, {channels}, 1, 1\)"
+    with pytest.raises(InvalidArgumentError, match=message):
+        layer(inputs(5, channels, 1, 1))
+    assert layer(inputs(5, channels, 1, 2)).shape == (5, channels, 1, 2)
+
+
+def test_groups_of_several_channels_do_without_space():
+    """8 channels make 2 groups of 4: images of one pixel are normalised over those."""
+    normed = norm_layer("group", 8, spatial=2).double()(inputs(5, 8, 1, 1)).reshape(5, 2, 4)
+    torch.testing.assert_close(normed.mean(dim=2), torch.zeros(5, 2, dtype=torch.float64), rtol=0, atol=1e-12)

@@ -34,9 +34,20 @@ def cross_entropy(
     InvalidArgumentError
         For a class that the output does not have.
     """
-    if not bool(((y >= 0) & (y < output.shape[1])).all()):
-        raise _checks.fail("y", f"classes 0 to {output.shape[1] - 1}", (int(y.min()), int(y.max())))
+    check_classes(y, output.shape[1])
     return nn.functional.cross_entropy(output.double(), y.long(), reduction=reduction)
+
+
+def check_classes(y: Int[Tensor, " examples"], classes: int) -> None:
+    """Refuse a class that an output of so many classes does not have.
+
+    Raises
+    ------
+    InvalidArgumentError
+        Naming `y`.
+    """
+    if not bool(((y >= 0) & (y < classes)).all()):
+        raise _checks.fail("y", f"classes 0 to {classes - 1}", (int(y.min()), int(y.max())))
 
 
 def check_batch(module: nn.Module, x: Tensor, y: Tensor) -> None:
@@ -110,10 +121,25 @@ def gradient_at(
     InvalidArgumentError
         If the loss is not finite.
     """
+    value, found = loss_and_gradient(module, x, y, parameters=parameters, batch_stats=batch_stats)
+    if found is None:
+        raise _checks.fail("module", "of a finite loss at x", value)
+    return value, found
+
+
+def loss_and_gradient(
+    module: nn.Module,
+    x: Float[Tensor, "examples ..."],
+    y: Int[Tensor, " examples"],
+    *,
+    parameters: Parameters,
+    batch_stats: str | None = None,
+) -> tuple[float, dict[str, Tensor] | None]:
+    """Return what `gradient_at` returns, by one forward pass too; None for a gradient where the loss is not finite."""
     with probe(module, batch_stats):
         value = cross_entropy(functional_call(module, dict(parameters), (x,)), y)
         if not bool(torch.isfinite(value)):
-            raise _checks.fail("module", "of a finite loss at x", float(value.detach()))
+            return float(value.detach()), None
         found = differentiated(value, list(parameters.values()))
     return float(value.detach()), dict(zip(parameters, found, strict=True))
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from rmtbn import _checks
-from rmtbn.measure.loss import Parameters, check_batch, gradient_at, loss_at, moved, parameters_of
+from rmtbn.measure.loss import Parameters, check_batch, gradient_at, loss_and_gradient, moved, parameters_of
 
 Array = NDArray[np.float64]
 
@@ -98,12 +98,9 @@ def smoothness(
     losses, distances = [], []
     for step in chosen.tolist():
         there = moved(start, gradient, step)
-        losses.append(loss_at(module, x, y, parameters=there, batch_stats=batch_stats))
-        if math.isfinite(losses[-1]):
-            _, other = gradient_at(module, x, y, parameters=there, batch_stats=batch_stats)
-            distances.append(_norm({name: other[name].double() - g.double() for name, g in gradient.items()}))
-        else:
-            distances.append(math.inf)
+        value, other = loss_and_gradient(module, x, y, parameters=there, batch_stats=batch_stats)
+        losses.append(math.inf if other is None else value)
+        distances.append(math.inf if other is None else _distance(gradient, other))
     return Smoothness(
         loss=loss,
         gradient_norm=_norm(gradient),
@@ -111,6 +108,10 @@ def smoothness(
         losses=np.array(losses),
         gradient_distances=np.array(distances),
     )
+
+
+def _distance(first: Parameters, second: Parameters) -> float:
+    return _norm({name: second[name].double() - g.double() for name, g in first.items()})
 
 
 def _norm(vectors: Parameters) -> float:

@@ -7,7 +7,9 @@ subtracting the mean. "layer": over all features of one example. "group": over s
 times direction. What each does to spectra and gradients at initialisation is measured in `rmtbn.measure`.
 """
 
+import math
 from collections.abc import Callable, Mapping
+from functools import partial
 from types import MappingProxyType
 from typing import TypeAlias
 
@@ -68,7 +70,9 @@ def norm_layer(name: str, features: int, *, spatial: int = 0) -> nn.Module | Non
     Returns
     -------
     nn.Module or None
-        With trainable γ and β; None for "none" and for "weight", which is no layer (see `normalised_weight`).
+        With trainable γ and β; None for "none" and for "weight", which is no layer (see `normalised_weight`). Over
+        space, "layer", "group" and "instance" raise `InvalidArgumentError` for images of one pixel that leave them one
+        number to normalise.
 
     Raises
     ------
@@ -89,7 +93,18 @@ def norm_layer(name: str, features: int, *, spatial: int = 0) -> nn.Module | Non
         raise _checks.fail("norm", "one for inputs without space, in which an instance is a single number", name)
     if spatial == 0 and features == 1 and name in {"layer", "group"}:
         raise _checks.fail("features", f">= 2 for the norm {name!r} of inputs without space", features)
-    return None if make is None else make(features, spatial)
+    layer = None if make is None else make(features, spatial)
+    if spatial and layer is not None and name in {"layer", "group", "instance"}:
+        layer.register_forward_pre_hook(partial(_check_set, name))
+    return layer
+
+
+def _check_set(name: str, layer: nn.Module, args: tuple[Tensor, ...]) -> None:
+    """Refuse sets of a single number, of which torch makes an error for one norm and zeros for another."""
+    channels = layer.num_channels // layer.num_groups if isinstance(layer, nn.GroupNorm) else 1
+    if channels * math.prod(args[0].shape[-2:]) == 1:
+        rule = f"of two or more numbers in each set of the norm {name!r}, which images of one pixel are not"
+        raise _checks.fail("x", rule, tuple(args[0].shape))
 
 
 def normalised_weight(name: str, layer: nn.Module) -> nn.Module:
