@@ -8,7 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import typechecker
 from hypothesis import settings
+
+typechecker.install("rmtbn")
 
 ROOT = Path(__file__).resolve().parents[1]
 
