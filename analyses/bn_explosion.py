@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from rmtbn import inits, rng
-from rmtbn.measure.explosion import explosion
+from rmtbn.measure.explosion import Explosion, explosion
 from rmtbn.nets.mlp import mlp
 from rmtbn.nets.resnet import residual_mlp
 from rmtbn.plot.theme import STYLES
@@ -29,6 +29,7 @@ from ._bn_explosion_records import ACTIVATIONS, Explosions, Kind
 from ._options import Common, common, echo_json, example
 
 MOST = 10_000  # networks of a cell, so that seeds share none
+IN_FLIGHT = 2**30  # bytes of weights, in float64, of the networks that are drawn and measured together
 DEEP = (("relu", "none"), ("relu", "batch"), ("tanh", "batch"), ("gelu", "batch"), ("silu", "batch"))
 CURVES = ("linear", "relu", "tanh")  # of the deviation against width
 SKIPS = tuple((block, norm) for block in ("plain", "residual") for norm in ("none", "batch"))
@@ -70,20 +71,23 @@ def cell(
     place = {"device": torch.device(device), "dtype": getattr(torch, dtype)}
     law = inits.weight_law("critical", activation, fan_in=width)
     labels = {"block": block, "activation": activation, "norm": norm}
-    modules = [
-        _network(labels, law, depth=depth, width=width, seed=seed * MOST + i).to(**place) for i in range(networks)
-    ]
     x = torch.randn(batch, width, generator=rng.torch_generator(seed, "inputs", batch, width), dtype=torch.float64)
     generator = rng.torch_generator(seed, "directions", part, *labels.values(), batch, width)
-    found = explosion(modules, x.to(**place), generator=generator)
-    count = len(found.layers)
+    found, together = list[Explosion](), max(1, IN_FLIGHT // (8 * depth * width**2))
+    for first in range(0, networks, together):
+        modules = [
+            _network(labels, law, depth=depth, width=width, seed=seed * MOST + i).to(**place)
+            for i in range(first, min(first + together, networks))
+        ]
+        found.append(explosion(modules, x.to(**place), generator=generator))
+    count = len(found[0].layers)
     return {
         "layers": pd.DataFrame(
             {
                 "network": np.repeat(np.arange(networks), count),
                 "layer": list(range(1, count + 1)) * networks,
-                "log_gradient": found.log_gradient.ravel(),
-                "log_jacobian": found.log_jacobian.ravel(),
+                "log_gradient": np.concatenate([one.log_gradient for one in found]).ravel(),
+                "log_jacobian": np.concatenate([one.log_jacobian for one in found]).ravel(),
             }
         )
     }

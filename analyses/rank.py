@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from rmtbn import inits, rng
-from rmtbn.measure.rank import ensemble_ranks
+from rmtbn.measure.rank import Ranks, ensemble_ranks
 from rmtbn.nets.mlp import mlp
 from rmtbn.nets.norms import NORMS
 from rmtbn.plot.theme import STYLES
@@ -31,6 +31,7 @@ from ._rank_records import START, Kind, Ranked
 POINTS = 17  # layers that are looked at, evenly spread, and as many of the first ones
 WEIGHTS = ("gaussian", "orthogonal")
 SIGMA_W = MappingProxyType({"linear": 1.0, "relu": 2**0.5})
+IN_FLIGHT = 2**30  # bytes of weights, in float64, of the networks that are drawn and measured together
 EPS = 1e-12  # of the norms, far below all variances, as theory has it
 
 KINDS = tuple((a, n) for a in ("linear", "relu") for n in ("none", "batch", "uncentred"))
@@ -65,23 +66,26 @@ def cell(
     """
     place = {"device": torch.device(device), "dtype": getattr(torch, dtype)}
     labels = (activation, norm, weights, width)
-    modules = [
-        _network(activation, norm, weights, depth=depth, width=width,
-                 generator=rng.torch_generator(seed, "weights", *labels, i)).to(**place)
-        for i in range(networks)
-    ]  # fmt: skip
     x = _inputs(norm, start, examples, width, generator=rng.torch_generator(seed, "inputs", part, examples, width))
-    blocks = looked_at(depth)
-    found = ensemble_ranks(modules, x.to(**place), layers=["input", *(f"phi_{block}" for block in blocks[1:])])
+    blocks, together = looked_at(depth), max(1, IN_FLIGHT // (8 * depth * width**2))
+    found: list[Ranks] = []
+    for first in range(0, networks, together):
+        modules = [
+            _network(activation, norm, weights, depth=depth, width=width,
+                     generator=rng.torch_generator(seed, "weights", *labels, i)).to(**place)
+            for i in range(first, min(first + together, networks))
+        ]  # fmt: skip
+        names = ["input", *(f"phi_{block}" for block in blocks[1:])]
+        found.append(ensemble_ranks(modules, x.to(**place), layers=names))
     return {
         "ranks": pd.DataFrame(
             {
                 "network": np.repeat(np.arange(networks), len(blocks)),
                 "block": list(blocks) * networks,
-                "log_rank": found.log_participation.ravel(),
-                "log_gap": found.log_orthogonality_gap.ravel(),
-                "isometry": found.isometry_gap.ravel(),
-                "log_trace": found.log_trace.ravel(),
+                "log_rank": np.concatenate([one.log_participation for one in found]).ravel(),
+                "log_gap": np.concatenate([one.log_orthogonality_gap for one in found]).ravel(),
+                "isometry": np.concatenate([one.isometry_gap for one in found]).ravel(),
+                "log_trace": np.concatenate([one.log_trace for one in found]).ravel(),
             }
         )
     }

@@ -1,5 +1,6 @@
 """`rmtbn bn-explosion`: its cells, its predictions, its claims both ways, its page."""
 
+import functools
 import math
 from dataclasses import replace
 from pathlib import Path
@@ -75,6 +76,22 @@ def test_a_cell_is_a_function_of_its_parameters_alone():
         assert len(first["layers"]) == 3 * kind.depth
         other = bn_explosion.cell(seed=2, **kind.parameters(), **PLACE)["layers"]
         assert not np.isclose(other.log_jacobian, first["layers"].log_jacobian).any()
+
+
+def test_few_networks_are_in_flight_at_once(monkeypatch):
+    """Room for two of three networks: the same signals, so that the first two are the same and the third has a rate."""
+    cell = functools.partial(bn_explosion.cell, seed=1, **RELU.parameters(), **PLACE)
+    whole = cell()["layers"]
+    monkeypatch.setattr(bn_explosion, "IN_FLIGHT", 2 * 8 * RELU.depth * RELU.width**2)
+    sizes, measure = [], bn_explosion.explosion
+    monkeypatch.setattr(
+        bn_explosion, "explosion", lambda modules, *a, **k: sizes.append(len(modules)) or measure(modules, *a, **k)
+    )
+    parts = cell()["layers"]
+    assert sizes == [2, 1]
+    same = whole.network < 2
+    pd.testing.assert_frame_equal(whole[same], parts[same], rtol=1e-9)
+    assert np.isfinite(parts.log_gradient).all()
 
 
 def test_presets_have_the_batches_they_say():

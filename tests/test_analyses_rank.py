@@ -54,6 +54,18 @@ def measured():
     return Ranked(run(rank.STUDY, cells, store=MemoryStore(), progress=False))
 
 
+def test_few_networks_are_in_flight_at_once(monkeypatch):
+    """Room for two of three networks: the same table."""
+    whole = rank.cell(seed=1, **LINEAR.parameters(), **PLACE)["ranks"]
+    monkeypatch.setattr(rank, "IN_FLIGHT", 2 * 8 * LINEAR.depth * LINEAR.width**2)
+    sizes, measure = [], rank.ensemble_ranks
+    monkeypatch.setattr(
+        rank, "ensemble_ranks", lambda modules, *a, **k: sizes.append(len(modules)) or measure(modules, *a, **k)
+    )
+    pd.testing.assert_frame_equal(whole, rank.cell(seed=1, **LINEAR.parameters(), **PLACE)["ranks"], rtol=1e-9)
+    assert sizes == [2, 1]
+
+
 def made_up(kind, found, ranks, *, isometry=None):
     """Networks that scatter about given ranks by 1e-4, with traces of their own."""
     draws = np.random.default_rng(1)
