@@ -222,6 +222,7 @@ def test_interrupted_training_is_bit_identical(undisturbed, tmp_path):
         ({"recipe": Recipe(**{**SHORT, "rate": 0.2})}, "config 'rate' is 0.1 in the file and 0.2 here"),
         ({"module": small("layer")}, "layer 'norm_1' is BatchNorm2d"),
         ({"images": TRAIN.first(199)}, "config 'examples' is 200 in the file and 199 here"),
+        ({"images": DIGITS.take(200, generator=rng.torch_generator(1, "others"))}, "config 'digest of the images' is "),
     ],
 )
 def test_checkpoints_of_another_run_are_refused(tmp_path, changed, message):

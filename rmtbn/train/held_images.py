@@ -1,5 +1,6 @@
 """Images held where the network is: pixels of 256 levels as bytes with a table of their values, others as they are."""
 
+import hashlib
 from dataclasses import dataclass
 
 import torch
@@ -32,6 +33,14 @@ class HeldImages:
         """Return some inputs: exactly what they were before they became bytes, rounded to the dtype."""
         codes = self.codes[chosen]
         return codes if self.levels is None else self.levels[codes.int()]
+
+    def digest(self) -> str:
+        """Return 16 hexadecimal digits of the SHA-256 of all images and their classes."""
+        found = hashlib.sha256()
+        for part in (self.codes, self.levels, self.targets):
+            if part is not None:
+                found.update(part.contiguous().view(torch.uint8).cpu().numpy().data)
+        return found.hexdigest()[:16]
 
 
 def held(

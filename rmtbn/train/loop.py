@@ -105,7 +105,7 @@ def train(
     place = _prepare(module, images, recipe, device=device)
     with parallel.together(module, sync_batch_norm=recipe.sync_batch_norm) as model:
         run = _begin(module, model, recipe, images=images, test=test, place=place)
-        config = {"images": images.name, "examples": len(images.targets), **recipe.table()}
+        config = {} if path is None else {**_described(run, images), **recipe.table()}
         if path is not None and resume and path.exists():
             _resume(run, path, config)
         stopped = False
@@ -176,6 +176,11 @@ def _begin(
         optimiser=sgd(module, recipe),
         scaler=GradScaler(place.type, enabled=recipe.amp == "fp16"),
     )
+
+
+def _described(run: Run, images: LabelledImages) -> dict[str, Any]:
+    """Say what the images are, so that a checkpoint is not gone on with on others."""
+    return {"images": images.name, "examples": len(images.targets), "digest of the images": run.images.digest()}
 
 
 def _save(run: Run, path: Path, config: dict[str, Any]) -> None:
