@@ -42,6 +42,8 @@ STUDIES = MappingProxyType(
         "sgd-noise": "rmtbn.analyses.sgd_noise:ANALYSIS.study",
         "step-size": "rmtbn.analyses.step_size:ANALYSIS.study",
         "product-spectra": "rmtbn.analyses.product_spectra:ANALYSIS.study",
+        "learning-rates": "rmtbn.analyses.learning_rates:ANALYSIS.study",
+        "max-rate": "rmtbn.analyses.max_rate:ANALYSIS.study",
         "shattering": "rmtbn.analyses.shattering:ANALYSIS.study",
         "rank": "rmtbn.analyses.rank:STUDY",
         "bn-explosion": "rmtbn.analyses.bn_explosion:STUDY",

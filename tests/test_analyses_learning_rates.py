@@ -11,6 +11,7 @@ from rmtbn.analyses import learning_rates
 from rmtbn.analyses._held_out import divided
 from rmtbn.analyses._image_networks import network
 from rmtbn.analyses._learning_rates_claims import claims
+from rmtbn.analyses._learning_rates_page import FULL
 from rmtbn.analyses._learning_rates_records import Trained
 from torch import nn
 
@@ -145,3 +146,10 @@ def test_the_page_shows_the_claims_and_says_what_was_run(records):
     assert "a short form of the paper" in html
     numbers = learning_rates.ANALYSIS.numbers(records)
     assert set(numbers["final"]) == {"0.1", "0.003", "0.0001"}
+
+
+def test_the_page_knows_the_schedule_of_the_paper():
+    """The preset "paper", and no other, is called the paper's schedule: 110 layers, rates and epochs of section 3.1."""
+    full = {name: (size["depth"], size["train"]) == FULL for name, size in learning_rates.SIZES.items()}
+    assert full == {"quick": False, "default": False, "paper": True}
+    assert learning_rates.EPOCHS["paper"] == {0.1: 165, 0.03: 165, 0.003: 1320, 1e-4: 2400}
