@@ -69,16 +69,21 @@ def _fact(found: Modes, fact: int) -> Claim:
 
 
 def _law(found: Modes) -> Claim:
-    ratio, others = found.held_over_law(), found.held_over_law((1.0, 0.3, USUAL), first=False)
+    usual, small = (tuple(m for m in MOMENTA if (m >= USUAL) == large) for large in (True, False))
+    layers = range(found.layer_count)
+    ratio = found.held_over_law(layers, momenta=usual)
+    first, others = (found.held_over_law(some, momenta=small) for some in (layers[:1], layers[1:]))
     return Claim(
-        statement="At weights that are held, the running mean of the first layer errs by the noise of the batches "
-        "alone: the spread of their means times the law of an average over shuffled epochs.",
+        statement="At weights that are held, running means of the usual momentum and larger ones err by the noise of "
+        "the batches alone: the spread of their means times the law of an average over shuffled epochs.",
         source="docs/derivations/running_average.md",
         predicted=f"mean square over its law between {number(1 / MARGIN)} and {MARGIN}",
         measured=written(ratio),
         verdict=judged.between(ratio, 1 / MARGIN, MARGIN),
-        evidence=f"Mean over momenta {', '.join(map(str, MOMENTA))} and |B| = {', '.join(map(str, found.batches))}. "
-        f"The other layers, momenta from {USUAL} on: {written(others)}. {counted(found)}",
+        evidence=f"All {found.layer_count} layers, momenta {', '.join(map(str, usual))}, |B| = "
+        f"{', '.join(map(str, found.batches))}. At momenta {', '.join(map(str, small))}: {written(first)} in the first "
+        f"layer, {written(others)} in the others, whose batch means do not add up to a constant over an epoch. "
+        f"{counted(found)}",
     )
 
 

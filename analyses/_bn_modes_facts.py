@@ -15,12 +15,14 @@ from torch.func import functional_call
 from torch.nn.functional import cross_entropy
 from torch.utils.checkpoint import checkpoint
 
+from rmtbn.data.labelled import Labelled
 from rmtbn.train.batchnorm import checkpointed, one_update, recalibrate, statistics_kept
 from rmtbn.train.channel_moments import tracking_norms
-from rmtbn.train.evaluation import statistics_gap, train_eval_gap
+from rmtbn.train.evaluation import evaluate, statistics_gap, train_eval_gap
 from rmtbn.train.loop import train
 
 from ._bn_modes_setting import Row, Setting, backward, differing, gradients, largest_error, refused, weight
+from ._held_out import batched
 
 EARLY = (1, 5, 10, 20, 40)  # steps after which the first statistics are looked for
 PROBES = 10
@@ -134,14 +136,14 @@ def probed(setting: Setting) -> Iterator[Row]:
 
 
 def _line_search(net: nn.Module, setting: Setting) -> None:
-    """Look at the loss along the gradient, at steps around the learning rate."""
+    """Look at the loss along the gradient, from a tenth of the learning rate to a thousand times it."""
     x, y = setting.batch
     net.train()
     parameters = dict(net.named_parameters())
     with statistics_kept(net):
         slopes = torch.autograd.grad(cross_entropy(net(x), y), list(parameters.values()))
     with torch.no_grad():
-        for step in setting.recipe.rate * np.geomspace(0.1, 100, PROBES):
+        for step in setting.recipe.rate * np.geomspace(0.1, 1000, PROBES):
             moved = {name: p - float(step) * g for (name, p), g in zip(parameters.items(), slopes, strict=True)}
             functional_call(net, moved, (x,))
 
@@ -191,19 +193,24 @@ def divided(setting: Setting) -> Iterator[Row]:
 
 
 def _sorted(setting: Setting) -> Iterator[Row]:
-    order = torch.argsort(setting.seen.targets, stable=True)
-    variances, accuracies = [], []
-    by_class = setting.seen.inputs[order].split(setting.recipe.batch_size)  # type: ignore[no-untyped-call]
-    for batches in (setting.seen_batches(), by_class):
+    """Put images of one class together: in the batches that statistics are taken from, and in those of a test."""
+    size, variances, accuracies = setting.recipe.batch_size, [], []
+    for arranged in (lambda images: images, _by_class):
         net = copy.deepcopy(setting.trained)
-        recalibrate(net, batches)
+        recalibrate(net, [x for x, _ in batched(arranged(setting.seen), size)])
         variances.append(list(tracking_norms(net).values())[-1].running_var)
-        accuracies.append(setting.accuracy(net))
-    shuffled, by_one = variances
+        test = batched(arranged(setting.held_out), size)
+        accuracies.append(evaluate(setting.trained, test, batch_stats="batch").accuracy)
+    shuffled, by_class = variances
     assert shuffled is not None
-    assert by_one is not None
-    yield "ln of variances, shuffled over by class", math.nan, float((shuffled / by_one).log().mean())
-    yield "accuracy lost by batches of single classes", math.nan, accuracies[0] - accuracies[1]
+    assert by_class is not None
+    yield "ln of variances, shuffled over by class", math.nan, float((shuffled / by_class).log().mean())
+    yield "accuracy lost by tests in batches of one class", math.nan, accuracies[0] - accuracies[1]
+
+
+def _by_class(images: Labelled) -> Labelled:
+    order = torch.argsort(images.targets, stable=True)
+    return replace(images, inputs=images.inputs[order], targets=images.targets[order])
 
 
 def early(setting: Setting) -> Iterator[Row]:

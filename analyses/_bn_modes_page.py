@@ -69,7 +69,8 @@ def _gaps(found: Modes) -> Iterator[Block]:
     yield (
         "Train mode never reads the running statistics. So weights do not depend on the momentum, and one run serves "
         "all momenta. The same test images are evaluated with running statistics and, in batches of the size that was "
-        "trained on, with those of the batch."
+        "trained on, with those of the batch. Where the difference is negative, averages serve better than the noisy "
+        "statistics of a small batch."
     )
     yield Figure(
         draw=partial(_draw_gaps, found),
@@ -187,7 +188,7 @@ def _draw_layers(found: Modes, batch: int, canvas: Canvas) -> None:
     canvas.axes[0].legend()
 
 
-def _curve(value: Any, se: Any, *, label: str, ax: Axes) -> str:
+def _curve(value: Any, se: Any, *, label: str, ax: Axes) -> Any:
     """Draw points over the momenta and join them; return their colour."""
     points(np.log10(MOMENTA), value, se=se, label=label, ax=ax)
     color = _last_color(ax)

@@ -12,7 +12,7 @@ from rmtbn.sweep.run import Records
 from rmtbn.theory.running_average import initial_share, relative_noise
 
 MOMENTA = (0.01, 0.03, 0.1, 0.3, 1.0)
-SEGMENTS, SEGMENT_EPOCHS = 4, 2  # of the running means that are followed at weights that are held
+SEGMENTS, SEGMENT_EPOCHS = 16, 2  # of the running means that are followed at weights that are held
 ERRORS: Mapping[str, str] = MappingProxyType({"shift": "running mean", "log_variance": "running variance"})
 
 
@@ -81,13 +81,9 @@ class Modes:
         spread = self._of(self.layers, batch, momentum).spread.mean()
         return float(np.sqrt(spread * self._noise(batch, momentum, dealt=dealt)))
 
-    def held_over_law(self, momenta: tuple[float, ...] = MOMENTA, *, first: bool = True) -> Scalar:
-        """Average the mean square at held weights over its law, over batches and momenta, then networks.
-
-        Of the first layer, whose inputs no other layer normalises, or of all others.
-        """
-        rows = self.layers[(self.layers.layer == 0) == first]
-        rows = rows[rows.momentum.isin(momenta)]
+    def held_over_law(self, layers: range, *, momenta: tuple[float, ...] = MOMENTA) -> Scalar:
+        """Average the mean square at held weights over its law: over some layers, then batches and momenta."""
+        rows = self.layers[self.layers.layer.isin(layers) & self.layers.momentum.isin(momenta)]
         squares = rows.groupby(["seed", "batch", "momentum"])[["held_square", "law_square"]].mean()
         ratios = (squares.held_square / squares.law_square).groupby("seed").mean()
         return _over_networks(ratios.to_numpy(), "held over law")

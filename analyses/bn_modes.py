@@ -37,7 +37,7 @@ KIND = "batch"
 SIZES: Mapping[str, Mapping[str, Any]] = MappingProxyType(
     {
         "quick": {"depth": 8, "train": 64, "test": 128, "epochs": 2, "rate": 0.02, "networks": 2},
-        "default": {"depth": 14, "train": 512, "test": 1280, "epochs": 8, "rate": 0.02, "networks": 3},
+        "default": {"depth": 14, "train": 512, "test": 1280, "epochs": 8, "rate": 0.02, "networks": 5},
         "paper": {"depth": 20, "train": 40_960, "test": 9_040, "epochs": 30, "rate": 0.1, "networks": 5},
     }
 )
