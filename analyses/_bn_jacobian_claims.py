@@ -7,16 +7,17 @@ from rmtbn.report.number import number, with_error
 from rmtbn.report.page import Claim
 from rmtbn.theory.bn_mean_field import block_share, zero_share
 
-from ._bn_jacobian_figures import name
+from ._bn_jacobian_figures import WEIGHTS_NAMES, name
 from ._bn_jacobian_records import BatchSpectra, Kind
 from ._schemes_claims import judge
 
 LIMIT = {"gaussian": 0.03, "orthogonal": 0.02}  # of the KS distance, at B well below N
 SIGMAS = 3.0
 RULE = (
-    "A law is supported if the KS distance to it is below 0.03 (orthogonal weights: 0.02) and smaller than the one to "
-    "the law of one layer more by three standard errors of both; contradicted if the law of one layer more is nearer "
-    "by as much, or if the distance exceeds its limit by three standard errors; inconclusive otherwise. A share is "
+    "A law is supported if at every depth the KS distance to it is below 0.03 (orthogonal weights: 0.02) and smaller "
+    "than the one to the law of one layer more by three standard errors of both; contradicted if at some depth the law "
+    "of one layer more is nearer by as much, or the distance exceeds its limit by three standard errors; inconclusive "
+    "otherwise. A share is "
     "supported if the prediction is within its 99 % confidence interval over networks and the alternative is not; "
     "contradicted if the prediction is not; inconclusive if both are."
 )
@@ -30,32 +31,38 @@ def claims(found: BatchSpectra) -> tuple[Claim, ...]:
 
 def _claims(found: BatchSpectra) -> Iterator[Claim]:
     nearest = [k for k in found.kinds if (k.batch, k.width) == (found.near, found.widest(found.near))]
-    depth = found.depths[len(found.depths) // 2]
     for kind in nearest:
-        yield _law_claim(found, kind, depth)
+        yield _law_claim(found, kind)
     for kind in nearest:
         if kind.weights == "gaussian":
             yield _block_claim(found, kind, found.depths[-1])
             yield _zero_claim(found, kind)
 
 
-def _law_claim(found: BatchSpectra, kind: Kind, depth: int) -> Claim:
-    right, wrong = found.comparison(kind, depth), found.deeper(kind, depth)
-    limit, margin = LIMIT[kind.weights], SIGMAS * math.hypot(right.ks_se, wrong.ks_se)
-    if right.ks < limit and wrong.ks - right.ks > margin:
+def _law_claim(found: BatchSpectra, kind: Kind) -> Claim:
+    limit, pairs = LIMIT[kind.weights], [(found.comparison(kind, d), found.deeper(kind, d)) for d in found.depths]
+    margins = [SIGMAS * math.hypot(right.ks_se, wrong.ks_se) for right, wrong in pairs]
+    nearer = [wrong.ks - right.ks for right, wrong in pairs]
+    told = all(gap > margin for gap, margin in zip(nearer, margins, strict=True))
+    refused = any(-gap > margin for gap, margin in zip(nearer, margins, strict=True))
+    if all(right.ks < limit for right, _ in pairs) and told:
         verdict = "supported"
-    elif right.ks - wrong.ks > margin or right.ks - SIGMAS * right.ks_se > limit:
+    elif refused or any(right.ks - SIGMAS * right.ks_se > limit for right, _ in pairs):
         verdict = "contradicted"
     else:
         verdict = "inconclusive"
+    last, more = pairs[-1]
     return Claim(
         statement=f"Squared singular values of {name(kind.activation)} networks with batch normalisation and "
-        f"{kind.weights} weights follow the free product of their layers on 1^⊥.",
+        f"{WEIGHTS_NAMES[kind.weights]} weights follow the free product of the laws of their layers, on the contrasts "
+        "between examples.",
         source=SOURCE,
-        predicted=f"KS below {limit} to the law of {depth} layers",
-        measured=f"KS {with_error(right.ks, right.ks_se)}; {with_error(wrong.ks, wrong.ks_se)} to that of {depth + 1}",
+        predicted=f"KS below {limit} at {', '.join(map(str, found.depths))} layers",
+        measured=", ".join(f"{right.ks:.4f}" for right, _ in pairs),
         verdict=verdict,
-        evidence=f"{right.networks} networks, B = {kind.batch}, N = {kind.width}, {right.dimension} values each.",
+        evidence=f"At {found.depths[-1]} layers {with_error(last.ks, last.ks_se)}, and to the law of one layer more "
+        f"{with_error(more.ks, more.ks_se)}. {found.counts(kind)} networks, B = {kind.batch}, N = {kind.width}, "
+        f"{last.dimension} values each.",
     )
 
 

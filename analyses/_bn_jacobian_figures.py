@@ -7,6 +7,7 @@ from types import MappingProxyType
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
+from matplotlib.ticker import NullLocator
 
 from rmtbn.plot.decades import LN10
 from rmtbn.plot.law_density import law_density
@@ -21,6 +22,7 @@ NAMES: Mapping[str, str] = MappingProxyType(
     {"linear": "linear", "relu": "ReLU", "leaky_relu": "leaky ReLU", "hard_tanh": "hard tanh", "gelu": "GELU",
      "silu": "SiLU", "selu": "SELU"}
 )  # fmt: skip
+WEIGHTS_NAMES: Mapping[str, str] = MappingProxyType({"gaussian": "Gaussian", "orthogonal": "orthogonal"})
 HIDDEN = 0.01  # share of the smallest values that panels leave out of sight
 BINS = 28  # of a panel
 
@@ -36,7 +38,7 @@ def draw_densities(found: BatchSpectra, kinds: Sequence[Kind], canvas: Canvas) -
     for i, kind in enumerate(kinds):
         for j, depth in enumerate(found.depths):
             ax = panels[i, j]
-            _panel(ax, found.spectrum(kind, depth), found.law(kind, depth))
+            _panel(ax, found.spectrum(kind, depth), found.law(kind, depth), note=_zeros(found, kind, depth))
             ax.set_title(f"{name(kind.activation)}, L = {depth}")
             if j > 0:
                 ax.set_ylabel("")
@@ -46,14 +48,22 @@ def draw_densities(found: BatchSpectra, kinds: Sequence[Kind], canvas: Canvas) -
     canvas.legend(handles, labels, loc="outside upper right", ncols=len(labels))
 
 
-def _panel(ax: Axes, spectrum: EmpiricalSpectrum, law: SpectralMeasure) -> None:
+def _zeros(found: BatchSpectra, kind: Kind, depth: int) -> str:
+    """Write out both kinds of zeros among the contrasts, and what theory says of them together."""
+    exact, leaked = found.zeros_of_contrasts(kind, depth)
+    predicted = sum(mass for lam, mass in found.law(kind, depth).atoms if lam == 0)
+    return f"exactly 0: {exact:.1%}\n0 but for ε: {leaked:.1%}\ntheory, ε → 0: {predicted:.1%}"
+
+
+def _panel(ax: Axes, spectrum: EmpiricalSpectrum, law: SpectralMeasure, *, note: str) -> None:
     """Draw a histogram and the law, from the quantile `HIDDEN` of the values that are not 0 on."""
     zeros = spectrum.zero_fraction
     (low, high), start = spectrum.log_bulk or (0.0, 1.0), float(spectrum.log_ppf(zeros + HIDDEN * (1 - zeros)))
     bins = ceil(BINS * (high - low) / max(high - start, 1e-9))
-    spectrum_density(spectrum, law=law, bins=min(bins, 400), ax=ax)
+    spectrum_density(spectrum, law=law, bins=min(bins, 400), note=note, ax=ax)
     for text in ax.texts:
         text.set_fontsize(7)
+    ax.set_ylim(top=1.3 * ax.dataLim.y1)  # room for it
     ax.set_xlim(start / LN10, high / LN10 + 0.05 * (high - start) / LN10)
 
 
@@ -84,8 +94,20 @@ def draw_distances(found: BatchSpectra, canvas: Canvas) -> None:
         ratios = sorted({kind.ratio for kind in found.kinds})
         ax.set_xticks(ratios, [f"{ratio:.3g}" for ratio in ratios])
         ax.minorticks_off()
+    _one_two_five(axes[0])
     axes[0].set_ylabel("KS distance to the law")
     axes[0].legend(fontsize=8)
+
+
+def _one_two_five(ax: Axes) -> None:
+    """Give a logarithmic vertical axis ticks at 1, 2 and 5 of every decade, and begin and end it at one."""
+    low, high = ax.get_ylim()
+    decades = np.arange(np.floor(np.log10(low)), np.ceil(np.log10(high)) + 1)
+    ticks = np.multiply.outer(10.0**decades, [1.0, 2.0, 5.0]).ravel()
+    ticks = ticks[np.searchsorted(ticks, low, side="right") - 1 : np.searchsorted(ticks, high) + 1]
+    ax.set_ylim(ticks[0], ticks[-1])
+    ax.set_yticks(ticks, [f"{tick:g}" for tick in ticks], minor=False)
+    ax.yaxis.set_minor_locator(NullLocator())
 
 
 def draw_blocks(found: BatchSpectra, canvas: Canvas) -> None:

@@ -10,17 +10,24 @@ from rmtbn.report.page import Block, Figure, Page, Section, Table
 from rmtbn.theory.bn_mean_field import block_share, zero_share
 
 from ._bn_jacobian_claims import RULE, claims
-from ._bn_jacobian_figures import HIDDEN, draw_blocks, draw_densities, draw_distances, draw_laws, name
+from ._bn_jacobian_figures import (
+    HIDDEN,
+    WEIGHTS_NAMES,
+    draw_blocks,
+    draw_densities,
+    draw_distances,
+    draw_laws,
+    name,
+)
 from ._bn_jacobian_records import BatchSpectra, Kind
 
-WEIGHTS_NAMES = {"gaussian": "Gaussian", "orthogonal": "orthogonal"}
 TITLE = "What does a batch-normalised network do to its inputs, direction by direction?"
 
 
 def numbers(found: BatchSpectra) -> dict[str, Any]:
     """Return all comparisons as plain numbers, one entry per kind of network and depth, and the verdicts."""
     return {
-        "networks": [_entry(found, kind, depth) for kind in found.kinds for depth in found.depths],
+        "networks": [_entry(found, kind, depth) for kind in found.kinds for depth in found.depths_of(kind)],
         "claims": [{"statement": claim.statement, "verdict": claim.verdict} for claim in claims(found)],
     }
 
@@ -73,7 +80,12 @@ def _extremes(found: BatchSpectra) -> tuple[float, float, float, float]:
     """Return the smallest B/N with the largest KS distance there, and the same for the largest B/N."""
     ratios = sorted({kind.ratio for kind in found.kinds})
     worst = [
-        max(found.comparison(kind, depth).ks for kind in found.kinds if kind.ratio == ratio for depth in found.depths)
+        max(
+            found.comparison(kind, depth).ks
+            for kind in found.kinds
+            if kind.ratio == ratio
+            for depth in found.depths_of(kind)
+        )
         for ratio in (ratios[0], ratios[-1])
     ]
     return ratios[0], worst[0], ratios[-1], worst[1]
@@ -103,13 +115,13 @@ def _densities(found: BatchSpectra) -> Iterator[Block]:
     )
     for weights in ("gaussian", "orthogonal"):
         kinds = _nearest(found, weights)
-        count = found.comparison(kinds[0], found.depths[0]).networks
         yield Figure(
             draw=partial(draw_densities, found, kinds),
             size=(10.0, 2.6 * len(kinds) + 0.4),
             caption=f"{weights.capitalize()} weights, B = {kinds[0].batch}, N = {kinds[0].width}: density of λ per "
-            f"decade on the contrasts, {count} networks per panel. Zeros, which have no place among decades, are "
-            f"written out; the smallest {HIDDEN:.0%} of the rest is out of sight.",
+            f"decade on the contrasts, {found.counts(kinds[0])} networks per panel. Values that have no place among "
+            "decades are written out, those that are exactly zero apart from those that would be but for ε, which the "
+            f"law counts as zeros; the smallest {HIDDEN:.0%} of the rest is out of sight.",
             alt=f"Histograms of λ over decades for {weights} weights, one row per activation and one column per depth, "
             "each with the density of its law, which follows the bars.",
         )
@@ -136,7 +148,8 @@ def _distances(found: BatchSpectra) -> Iterator[Block]:
         draw=partial(draw_distances, found),
         size=(10.0, 4.4),
         caption=f"KS distance to the law against B/N at depth {found.depths[-1]}, one standard error (jackknife over "
-        f"networks); widths {', '.join(map(str, found.widths))}. Points at the same B/N are of different widths.",
+        f"networks, and rough where these are few); widths {', '.join(map(str, found.widths))}. Points of one colour "
+        "at the same B/N are of different widths.",
         alt="Distances grow with B over N, for all activations and both laws of the weights.",
     )
     yield Table(
@@ -160,7 +173,7 @@ def _distance_row(found: BatchSpectra, kind: Kind) -> tuple[str, ...]:
 
 
 def _distance(found: SpectrumComparison) -> str:
-    return f"{found.ks:.3f} ± {found.ks_se:.3f}"
+    return f"{found.ks:.4f} ± {found.ks_se:.4f}"
 
 
 def _zeros(found: BatchSpectra) -> Iterator[Block]:
@@ -183,7 +196,7 @@ def _zeros(found: BatchSpectra) -> Iterator[Block]:
                         str(kind.batch),
                         str(kind.width),
                         number(exact.value, digits=4),
-                        number(both.value - exact.value, digits=2) if both.value > exact.value else "0",
+                        number(both.value - exact.value, digits=4) if both.value > exact.value else "0",
                         with_error(both.value, both.se),
                         number(theory, digits=4),
                     )
@@ -197,14 +210,15 @@ def _zeros(found: BatchSpectra) -> Iterator[Block]:
 
 def _blocks(found: BatchSpectra) -> Iterator[Block]:
     yield (
-        "The usual Jacobian, of one example's output by its own input, is a diagonal block of J. In the first layer "
-        "the blocks hold nearly all of ‖J‖². In every further layer what an example sends to the others grows, until "
-        "the blocks hold no more than their part of the matrix, 1/B."
+        "The usual Jacobian, of one example's output by its own input, is a diagonal block of J. After one layer the "
+        "blocks hold most of ‖J‖², the more the larger the batch. In every further layer what an example sends to the "
+        "others grows, until the blocks hold no more than their part of the matrix, 1/B."
     )
     yield Figure(
         draw=partial(draw_blocks, found),
         size=(10.0, 3.6),
         caption="Share of ‖J‖² in the per-sample blocks against depth, Gaussian weights, widest networks: "
-        "points with one standard error over networks, lines the theory, dotted 1/B.",
+        "points with one standard error over networks, lines the theory for wide networks, dotted 1/B. Deep points "
+        "leave the lines where B is not small against N.",
         alt="Shares fall from near 1 at depth 1 towards 1/B, faster for small batches; points lie on the lines.",
     )

@@ -10,7 +10,9 @@ from rmtbn.compare import SpectrumComparison, compare
 from rmtbn.result import EmpiricalSpectrum, Scalar
 from rmtbn.sweep.grid import Value
 from rmtbn.theory import bn_mean_field
-from rmtbn.theory.bn_mean_field import BatchJacobianLaw, batch_jacobian_law
+from rmtbn.theory.bn_mean_field import batch_jacobian_law
+
+from ._bn_jacobian_law import LaidLaw, laid
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,9 +48,9 @@ def spread_of(activation: str, batch: int) -> float:
 
 
 @cache
-def law_of(activation: str, weights: str, batch: int, depth: int) -> BatchJacobianLaw:
+def law_of(activation: str, weights: str, batch: int, depth: int) -> LaidLaw:
     """Return the law of a kind, which knows no width."""
-    return batch_jacobian_law(activation, batch_size=batch, depth=depth, weights=weights)
+    return laid(batch_jacobian_law(activation, batch_size=batch, depth=depth, weights=weights))
 
 
 class BatchSpectra:
@@ -67,28 +69,42 @@ class BatchSpectra:
         self.depths = tuple(sorted({int(depth) for depth in rows.depth}))
         self.widths = tuple(sorted({kind.width for kind in self.kinds}))
         self.batches = tuple(sorted({kind.batch for kind in self.kinds}))
+        self.depths_of = cache(self._depths_of)
         self.comparison = cache(self._comparison)
         self.deeper = cache(self._deeper)
 
+    def _depths_of(self, kind: Kind) -> tuple[int, ...]:
+        """Return the depths at which networks of a kind were measured."""
+        return tuple(sorted({int(depth) for depth in self._of(kind).depth}))
+
     def widest(self, batch: int) -> int:
-        """Return the largest width at a batch."""
-        return max(kind.width for kind in self.kinds if kind.batch == batch)
+        """Return the largest width at a batch of networks that were measured at every depth."""
+        kinds = (kind for kind in self.kinds if kind.batch == batch)
+        return max(kind.width for kind in kinds if self.depths_of(kind) == self.depths)
 
     @property
     def near(self) -> int:
         """The second smallest batch, at which second moments are finite and B/N is small."""
         return self.batches[min(1, len(self.batches) - 1)]
 
-    def chosen(self, kind: Kind, depth: int) -> pd.DataFrame:
-        """Return the rows of one kind and depth."""
+    def _of(self, kind: Kind) -> pd.DataFrame:
         rows = self.rows
         return rows[
             (rows.activation == kind.activation)
             & (rows.weights == kind.weights)
             & (rows.batch == kind.batch)
             & (rows.width == kind.width)
-            & (rows.depth == depth)
         ]
+
+    def chosen(self, kind: Kind, depth: int) -> pd.DataFrame:
+        """Return the rows of one kind and depth."""
+        rows = self._of(kind)
+        return rows[rows.depth == depth]
+
+    def counts(self, kind: Kind) -> str:
+        """Return how many networks there are of a kind, at all depths: "3" or "3 to 12"."""
+        numbers = [len(self.chosen(kind, depth)) for depth in self.depths_of(kind)]
+        return " to ".join(dict.fromkeys(str(number) for number in (min(numbers), max(numbers))))
 
     def spectrum(self, kind: Kind, depth: int) -> EmpiricalSpectrum:
         """Pool the networks of one kind and depth; what ε lets pass is counted among the zeros."""
@@ -96,11 +112,11 @@ class BatchSpectra:
         return EmpiricalSpectrum(
             by_network=np.array(rows.log_singular_values.tolist(), dtype=np.float64),
             relative_error=float(rows.relative_error.max()),
-            method="product",
+            method="dense" if (rows.method == "dense").all() else "product",
             batch_stats="batch",
         )
 
-    def law(self, kind: Kind, depth: int) -> BatchJacobianLaw:
+    def law(self, kind: Kind, depth: int) -> LaidLaw:
         """Return the law that theory gives."""
         return law_of(kind.activation, kind.weights, kind.batch, depth)
 
@@ -116,6 +132,11 @@ class BatchSpectra:
         rows = self.chosen(kind, depth)
         counts = rows.zeros + (rows.leaked if leaked else 0) + kind.width  # 1 ⊗ v goes to zero
         return Scalar.over_networks(counts / (kind.batch * kind.width), symbol="", label="share of zeros")
+
+    def zeros_of_contrasts(self, kind: Kind, depth: int) -> tuple[float, float]:
+        """Mean shares of the values on 1^⊥ that are exactly zero, and that are zero but for ε."""
+        rows, dimension = self.chosen(kind, depth), (kind.batch - 1) * kind.width
+        return float(rows.zeros.mean()) / dimension, float(rows.leaked.mean()) / dimension
 
     def block_share(self, kind: Kind, depth: int) -> Scalar:
         """Share of the mean ‖J‖² in the per-sample blocks, its error over networks by the ratio of means."""

@@ -6,18 +6,20 @@ B·N. On 1^⊥ its squared singular values follow a free product of inverse χ²
 over it, over B, depth, activation and weights; with their zeros and the share of ‖J‖² in the per-sample blocks.
 """
 
+import math
 from collections.abc import Mapping
 from types import MappingProxyType
 
 import click
+import numpy as np
 import pandas as pd
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from rmtbn import inits, rng
 from rmtbn.activations import ACTIVATIONS
 from rmtbn.measure.batch_blocks import blocks
-from rmtbn.measure.batch_jacobian import spectrum
+from rmtbn.measure.batch_jacobian import BatchSpectrum, spectrum
 from rmtbn.nets.mlp import mlp
 from rmtbn.plot.theme import STYLES
 from rmtbn.report.render import write
@@ -29,18 +31,33 @@ from ._options import Common, common, echo_json, example
 
 CHOSEN = ("linear", "relu", "tanh")
 WEIGHTS = ("gaussian", "orthogonal")
-BATCHES = MappingProxyType({"quick": (4, 8), "default": (4, 8, 16, 32), "paper": (8, 16, 32, 64)})
-WIDTHS = MappingProxyType({"quick": (12, 24), "default": (32, 64), "paper": (64, 128, 256)})
 DEPTHS = MappingProxyType({"quick": (1, 4), "default": (1, 2, 4, 8), "paper": (1, 2, 4, 8, 16)})
+# (B, N) at every depth, one N for each B: densities, zeros, blocks.
+PROFILED: Mapping[str, tuple[tuple[int, int], ...]] = MappingProxyType(
+    {
+        "quick": ((4, 24), (8, 24)),
+        "default": ((4, 64), (8, 128), (16, 32), (32, 32)),
+        "paper": ((4, 128), (8, 256), (16, 256), (32, 128), (64, 64)),
+    }
+)
+# (B, N) at the greatest depth alone: more distances against B/N.
+DEEPEST: Mapping[str, tuple[tuple[int, int], ...]] = MappingProxyType(
+    {
+        "quick": ((8, 12),),
+        "default": ((8, 32), (8, 64)),
+        "paper": ((8, 64), (8, 128), (16, 64), (16, 128), (32, 32), (32, 64)),
+    }
+)
 # Values of all networks of a kind together, about, and fewest networks: larger batches need fewer networks for the same
-# error. Largest B·N, the dimension of J. Default: four minutes of one core.
+# error. Largest B·N, the dimension of J, of a batch that is asked for by itself.
 GRID: Mapping[str, Mapping[str, int]] = MappingProxyType(
     {
         "quick": {"values": 400, "fewest": 2, "largest": 192},
-        "default": {"values": 3_000, "fewest": 2, "largest": 1_024},
-        "paper": {"values": 100_000, "fewest": 8, "largest": 8_192},
+        "default": {"values": 2_000, "fewest": 3, "largest": 1_024},
+        "paper": {"values": 60_000, "fewest": 8, "largest": 4_096},
     }
 )
+RESOLVED = 1e-6  # relative error of the least value, up to which it may come from the assembled matrix
 MOST = 10_000  # networks of a cell, so that seeds share none
 
 
@@ -65,12 +82,13 @@ def cell(
                          activation=activation, **sigmas)  # fmt: skip
         x = _inputs(batch, width, spread=spread, generator=rng.torch_generator(seed, "inputs", *labels)).to(**place)
         module = module.to(**place)
-        found, diagonal = spectrum(module, x), blocks(module, x)
+        found, diagonal = _spectrum(module, x), blocks(module, x)
         rows.append(
             {
                 "network": network,
                 "log_singular_values": list(found.without_leak.by_network[0]),
                 "relative_error": found.spectrum.relative_error,
+                "method": found.spectrum.method,
                 "zeros": found.zeros,
                 "leaked": found.leaked,
                 "block_norm": diagonal.share * diagonal.squared_norm,
@@ -78,6 +96,15 @@ def cell(
             }
         )
     return {"spectra": pd.DataFrame(rows)}
+
+
+def _spectrum(module: nn.Module, x: Tensor) -> BatchSpectrum:
+    """Measure the spectrum by the assembled matrix where that resolves all but the leaks, as of one layer, or two."""
+    found = spectrum(module, x, method="dense")
+    logs, floors = found.without_leak.by_network[0], found.spectrum.log_floor
+    known = logs[np.isfinite(logs)]
+    resolved = floors is None or known.size == 0 or float(floors[0] - known.min()) <= math.log(RESOLVED)
+    return found if resolved else spectrum(module, x)
 
 
 def _inputs(batch: int, width: int, *, spread: float, generator: torch.Generator) -> Tensor:
@@ -91,34 +118,44 @@ def _inputs(batch: int, width: int, *, spread: float, generator: torch.Generator
     return rows - rows.mean(dim=0)
 
 
-STUDY = Study(name="bn-jacobian", version=1, compute=cell)
+STUDY = Study(name="bn-jacobian", version=2, compute=cell)
 
 
 def cells(options: Common, *, activation: str | None = None, batch_size: int | None = None) -> tuple[Cell, ...]:
     """Return the cells of a preset; of one activation or one batch only if asked for."""
-    batches = BATCHES[options.preset] if batch_size is None else (batch_size,)
-    kinds = [
-        Kind(activation=a, weights=w, batch=b, width=n)
-        for a in (CHOSEN if activation is None else (activation,))
-        for w in WEIGHTS
-        for b in batches
-        for n in WIDTHS[options.preset]
-        if batch_size is not None or b * n <= GRID[options.preset]["largest"]
-    ]
     constants: dict[str, Value] = {"device": options.device, "dtype": options.dtype}
     return tuple(
         Cell(
-            parameters={**kind.parameters(), "depth": depth, "networks": _networks(kind, options.preset), **constants},
+            parameters={
+                **kind.parameters(),
+                "depth": depth,
+                "networks": _networks(kind, depth, options.preset),
+                **constants,
+            },
             seed=options.seed,
         )
-        for kind in kinds
-        for depth in DEPTHS[options.preset]
+        for a in (CHOSEN if activation is None else (activation,))
+        for w in WEIGHTS
+        for (b, n), depths in _sizes(options.preset, batch_size)
+        for kind in [Kind(activation=a, weights=w, batch=b, width=n)]
+        for depth in depths
     )
 
 
-def _networks(kind: Kind, preset: str) -> int:
+def _sizes(preset: str, batch_size: int | None) -> list[tuple[tuple[int, int], tuple[int, ...]]]:
+    """Return pairs (B, N), each with its depths; of one batch with all widths that are not too large for it."""
+    every = DEPTHS[preset]
+    if batch_size is None:
+        return [(pair, every) for pair in PROFILED[preset]] + [(pair, every[-1:]) for pair in DEEPEST[preset]]
+    widths = sorted({width for _, width in PROFILED[preset] + DEEPEST[preset]})
+    small = [width for width in widths if batch_size * width <= GRID[preset]["largest"]]
+    return [((batch_size, width), every) for width in small or widths[:1]]
+
+
+def _networks(kind: Kind, depth: int, preset: str) -> int:
+    """Count the networks of a cell: more of the shallow ones, which cost little."""
     sizes = GRID[preset]
-    return max(sizes["fewest"], sizes["values"] // ((kind.batch - 1) * kind.width))
+    return max(1, 4 // depth) * max(sizes["fewest"], sizes["values"] // ((kind.batch - 1) * kind.width))
 
 
 @click.command(epilog=example("bn-jacobian --activation relu --batch-size 8 --preset quick"))

@@ -52,6 +52,7 @@ def from_theory(found, *, deeper=0, share=None, networks=6):
                 draws = rng.generator(network, "stratified", kind.activation, kind.weights, kind.batch, depth)
                 p = (np.arange(size) + draws.uniform(0.3, 0.7, size)) / size
                 row = {"log_singular_values": list(law.log_ppf(p) / 2), "relative_error": 1e-9, "network": network}
+                row["method"] = "product"
                 noise = 1 + 1e-3 * draws.standard_normal(2)
                 row |= {"zeros": zeros * noise[1], "leaked": 0, "block_norm": predicted * noise[0], "whole_norm": 1.0}
                 rows.append(row | kind.parameters() | {"depth": depth, "seed": 1})
@@ -78,6 +79,31 @@ def test_measured_networks_agree_with_theory():
         share = found.block_share(LINEAR, depth)
         assert share.value == pytest.approx(block_share("linear", batch_size=6, depth=depth), abs=4 * share.se + 1 / 24)
     assert found.comparison(LINEAR, 2).ks < 0.06 < found.deeper(LINEAR, 2).ks
+
+
+@pytest.mark.parametrize("sizes", [("linear", "gaussian", 8, 4), ("relu", "orthogonal", 6, 1)])
+def test_laid_laws_are_the_laws(sizes):
+    """F at 300 places in and beyond the table, and F of the quantiles, within 1e-6; the density itself."""
+    found = law_of(*sizes)
+    law, (low, high) = found.law, found.table.x[[0, -1]]
+    x = np.linspace(high - 1.01 * (high - low), high + 0.5, 300)
+    np.testing.assert_allclose(found.cdf_log(x), law.cdf_log(x), atol=1e-6)
+    p = np.linspace(law.atoms[0][1] + 1e-7, 1 - 1e-7, 99)
+    np.testing.assert_allclose(law.cdf_log(found.log_ppf(p)), p, atol=1e-6)
+    assert np.isneginf(found.log_ppf(0.0))
+    np.testing.assert_array_equal(found.log_pdf_log(x), law.log_pdf_log(x))
+
+
+def test_shallow_networks_are_resolved_without_products():
+    """One layer: the assembled matrix, its leaks told by their number; six of ReLU: products, for small values."""
+    arguments = {"seed": 1, "networks": 1, **PLACE}
+    shallow = bn_jacobian.cell(**LINEAR.parameters(), depth=1, **arguments)["spectra"].iloc[0]
+    relu = Kind(activation="relu", weights="gaussian", batch=6, width=24)
+    deep = bn_jacobian.cell(**relu.parameters(), depth=6, **arguments)["spectra"].iloc[0]
+    assert (shallow.method, deep.method) == ("dense", "product")
+    assert (shallow.zeros, shallow.leaked) == (0, 24)
+    assert np.isneginf(shallow.log_singular_values[-24:]).all()
+    assert np.isfinite(shallow.log_singular_values[:-24]).all()
 
 
 def test_inputs_are_at_the_fixed_point():
@@ -130,7 +156,8 @@ def test_presets_grow():
 @pytest.mark.slow
 def test_command_prints_numbers(monkeypatch):
     """`--json`: one entry per network and depth, verdicts, nothing else on stdout; a bad batch is refused."""
-    monkeypatch.setattr(bn_jacobian, "WIDTHS", {"quick": (8,)})
+    for name in ("PROFILED", "DEEPEST"):
+        monkeypatch.setattr(bn_jacobian, name, {"quick": ((4, 8),)})
     arguments = ["bn-jacobian", "--preset", "quick", "--activation", "tanh", "--batch-size", "4", "--json"]
     done = CliRunner().invoke(main, arguments, catch_exceptions=False)
     numbers = json.loads(done.stdout)

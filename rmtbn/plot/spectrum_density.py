@@ -14,7 +14,12 @@ _TAIL = 1e-3  # share of a law's mass that may stay out of sight on each side
 
 
 def spectrum_density(
-    spectrum: EmpiricalSpectrum, *, law: SpectralMeasure | None = None, bins: int | None = None, ax: Axes
+    spectrum: EmpiricalSpectrum,
+    *,
+    law: SpectralMeasure | None = None,
+    bins: int | None = None,
+    note: str | None = None,
+    ax: Axes,
 ) -> Axes:
     """Draw a histogram of log10 λ (λ a squared singular value), per decade, and the density of a law over it.
 
@@ -29,6 +34,8 @@ def spectrum_density(
         What is predicted.
     bins
         Number of bins; None: 2 n^(1/3) for n values (the Rice rule), but 40 at most.
+    note
+        What is written out in the corner instead, where zeros are of more kinds than one.
     ax
         Where to draw.
     """
@@ -41,7 +48,7 @@ def spectrum_density(
         _histogram(decades, total=spectrum.log_singular_values.size, bins=bins, ax=ax)
     if law is not None:
         _curve(law, ax=ax)
-    _zeros(spectrum, law=law, ax=ax)
+    _written(_zeros(spectrum, law=law) if note is None else note, ax=ax)
     ax.set_xlabel("squared singular value λ")
     ax.set_ylabel("density per decade")
     set_decades(ax.xaxis)
@@ -73,7 +80,7 @@ def _curve(law: SpectralMeasure, *, ax: Axes) -> None:
     ax.plot(x / LN10, np.where(np.isfinite(density), density, np.nan), color="C1", label="theory")
 
 
-def _zeros(spectrum: EmpiricalSpectrum, *, law: SpectralMeasure | None, ax: Axes) -> None:
+def _zeros(spectrum: EmpiricalSpectrum, *, law: SpectralMeasure | None) -> str:
     predicted = None if law is None else sum(mass for lam, mass in law.atoms if lam == 0)
     lines = []
     if spectrum.zero_fraction or predicted:
@@ -82,8 +89,10 @@ def _zeros(spectrum: EmpiricalSpectrum, *, law: SpectralMeasure | None, ax: Axes
     if spectrum.censored_fraction:
         floor = spectrum.log_lam_floor / LN10
         lines.append(f"censored: {spectrum.censored_fraction:.1%}, below λ = 10^{floor:.1f}")
-    if not lines:
-        return
-    text = "\n".join(lines)
-    ax.text(0.02, 0.98, text, transform=ax.transAxes, va="top")
-    ax.margins(y=0.15)  # room for it
+    return "\n".join(lines)
+
+
+def _written(text: str, *, ax: Axes) -> None:
+    if text:
+        ax.text(0.02, 0.98, text, transform=ax.transAxes, va="top")
+        ax.margins(y=0.15)  # room for it
