@@ -61,7 +61,7 @@ def _fact(found: Modes, fact: int) -> Claim:
     return Claim(
         statement=statement,
         source=f"{source} (fact {fact} of {len(FACTS)})",
-        predicted=", ".join(number(predicted, digits=4) for _, predicted, _ in rows),
+        predicted=", ".join(exact(predicted) for _, predicted, _ in rows),
         measured=", ".join(written(one) for _, _, one in rows),
         verdict=judged.together(*(holds(p, one, found.furthest(fact, what)) for what, p, one in rows)),
         evidence=f"{'; '.join(what for what, _, _ in rows)}. {counted(found)}",
@@ -125,7 +125,12 @@ def counted(found: Modes) -> str:
 def written(one: Scalar) -> str:
     """Write a mean with its error, or without where networks do not differ."""
     known = one.networks > 1 and one.se > EXACT * abs(one.value)
-    return with_error(one.value, one.se) if known else number(one.value, digits=4)
+    return with_error(one.value, one.se) if known else exact(one.value)
+
+
+def exact(value: float) -> str:
+    """Write a number without error: counts as such."""
+    return str(int(value)) if value in {0.0, 1.0} else number(value, digits=4)
 
 
 def percent(one: Scalar) -> str:

@@ -57,7 +57,7 @@ def _facts(found: Modes) -> Iterator[Block]:
         "networks differ. —: only the sign is known, above 0. Losses and accuracies are on the test images.",
         columns=("fact", "what", "should be", "measured"),
         rows=tuple(
-            (str(fact), what, number(predicted, digits=4), rules.written(measured))
+            (str(fact), what, rules.exact(predicted), rules.written(measured))
             for fact in rules.FACTS
             for what, predicted, measured in found.fact_rows(fact)
         ),
