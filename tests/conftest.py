@@ -1,5 +1,6 @@
 """What every test shares: one thread, reproducible draws, guarded global settings, CIFAR-10 files."""
 
+import gc
 import random
 import zlib
 from collections.abc import Callable, Iterator, Sequence
@@ -12,6 +13,7 @@ import typechecker
 from hypothesis import settings
 
 typechecker.install("rmtbn")
+gc.disable()  # what is imported and collected stays: to search it for garbage takes a quarter of the time
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -23,6 +25,12 @@ settings.load_profile("rmtbn")
 def pytest_collectstart(collector: pytest.Collector) -> None:
     """Seed the global generators before a module is imported: what it draws then is the same in every run."""
     _seed(collector.nodeid)
+
+
+def pytest_collection_finish() -> None:
+    """Look for garbage again, among what the tests make alone."""
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(autouse=True)
