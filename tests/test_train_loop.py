@@ -326,9 +326,40 @@ def test_what_does_not_fit_is_refused(given, message):
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch's compiler, of torch itself
 def test_compiled_training_is_training():
     """torch.compile fuses and changes rounding only (it needs a compiler, and half a minute)."""
     nets = [small(dtype=torch.float64) for _ in range(2)]
     for net, compiled in zip(nets, (False, True), strict=True):
         train(net, TRAIN, Recipe(**{**SHORT, "compile": compiled}), test=TEST)
     assert furthest(*map(state, nets)) < 1e-10
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("how", [{}, {"amp": "bf16"}, {"amp": "fp16"}, {"channels_last": True, "compile": True}])
+def test_training_on_a_gpu_is_training(how):
+    """The CPU's losses within 2 %, on the same batches and views; the record and the file are complete."""
+    nets = [small(), small()]
+    plain = train(nets[0], TRAIN, Recipe(**{**SHORT, "augment": True}), test=TEST)
+    found = train(nets[1], TRAIN, Recipe(**{**SHORT, "augment": True, **how}), test=TEST, device="cuda")
+    np.testing.assert_allclose(found.steps.loss, plain.steps.loss, rtol=0.02)
+    assert list(found.epochs.step) == list(plain.epochs.step)
+    assert next(nets[1].parameters()).is_cuda
+
+
+@pytest.mark.gpu
+def test_a_gpu_goes_on_where_it_stopped(tmp_path):
+    """Stopped at 16 of 18 steps: the record of an undisturbed run to 1e-4, since sums on a GPU have no fixed order."""
+    whole = train(dropping(seed=1), TRAIN, RANDOM, device="cuda")
+    path = tmp_path / "run.pt"
+    assert train(dropping(seed=1), TRAIN, RANDOM, device="cuda", checkpoint=path, stop=lambda: True).reason == "stopped"
+    found = train(dropping(seed=2), TRAIN, RANDOM, device="cuda", checkpoint=path)
+    np.testing.assert_allclose(found.steps.loss, whole.steps.loss, rtol=1e-4)
+
+
+@pytest.mark.gpu
+def test_divergence_on_a_gpu_is_found_at_its_step():
+    """Losses are read after 16 steps at once; the first that diverges ends the tables."""
+    record = train(small("none"), TRAIN, Recipe(**{**SHORT, "rate": 1e4}), device="cuda")
+    assert record.diverged_at == len(record.steps) - 1 >= 1
+    assert (record.steps.loss.iloc[:-1] <= 1e3).all()
