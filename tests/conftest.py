@@ -3,8 +3,9 @@
 import gc
 import random
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -66,6 +67,32 @@ def global_settings_untouched() -> Iterator[None]:
 def _global_settings() -> tuple[object, ...]:
     deterministic = torch.are_deterministic_algorithms_enabled()
     return torch.get_default_dtype(), torch.is_grad_enabled(), torch.get_num_threads(), deterministic, np.geterr()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def sketched_pages(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Lay out each figure of an analysis's page once, where a page has it four times: in two inks, as SVG and PNG.
+
+    The tests of the report and of the commands (`test_report_*`, `test_analyses_cli`) draw theirs in full.
+    """
+    name = request.module.__name__
+    with pytest.MonkeyPatch.context() as patch:
+        if name.startswith("test_analyses_") and name != "test_analyses_cli":
+            patch.setattr("rmtbn.report.render.picture", _sketch)
+        yield
+
+
+def _sketch(figure: Any, *, styles: Mapping[str, Mapping[str, Any]]) -> Any:
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
+
+    from rmtbn.report.picture import Picture
+
+    with rc_context(dict(styles["light"])):
+        canvas = Figure(figsize=figure.size, layout="constrained")
+        figure.draw(canvas)
+        canvas.draw_without_rendering()
+    return Picture(light="data:,", dark="data:,", width=1, height=1)
 
 
 @pytest.fixture(scope="session")
