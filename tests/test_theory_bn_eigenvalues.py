@@ -132,8 +132,19 @@ def test_eps_makes_the_weights_matter():
     assert first.q == pytest.approx(second.q, rel=1e-9)
     rates = [bn_mean_field.fixed_point("relu", batch_size=8, eps=eps).explosion_rate for eps in (0, 0.01, 0.1, 0.3)]
     assert (np.diff(rates) < 0).all()
-    with pytest.raises(InvalidArgumentError, match=r"`eps` must be so small that the spread .* not die out; got 5\.0"):
-        bn_mean_field.fixed_point("relu", batch_size=8, eps=5.0)
+    for eps in (0.5, 5.0, 100.0, 1e8):
+        with pytest.raises(InvalidArgumentError, match=r"`eps` must be so small that the spread .* not die out; got "):
+            bn_mean_field.fixed_point("relu", batch_size=8, eps=eps)
+
+
+@pytest.mark.parametrize("batch_size", [6, math.inf])
+def test_spread_dies_out_where_eps_is_the_variance_that_weights_give(batch_size):
+    """Linear: s = E s v/(v + ε), v = s χ²_n/B: a root for ε < 1 = σ_w² only, and s ∝ 1 - ε next to it."""
+    near, nearer = (bn_mean_field.fixed_point("linear", batch_size=batch_size, eps=eps) for eps in (0.99, 0.999))
+    assert near.q * (1 - near.c) == pytest.approx(10 * nearer.q * (1 - nearer.c), rel=0.02)
+    assert nearer.forward_g == pytest.approx(0.999, rel=1e-5)
+    with pytest.raises(InvalidArgumentError, match=r"not die out; got 1\.0"):
+        bn_mean_field.fixed_point("linear", batch_size=batch_size, eps=1.0)
 
 
 @pytest.mark.parametrize("activation", ["relu", "tanh"])

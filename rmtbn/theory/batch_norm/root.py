@@ -7,7 +7,9 @@ from scipy import optimize
 
 from rmtbn import _checks
 
-_HALVINGS = 200  # of s, from above: the spread of a layer is then below 1e-60 of its largest
+# Of s, from above: a spread below 1e-6 of the largest, for which ε is within about 1e-6 of what lets none live, counts
+# as none. Far below, the noise of an interpolated map (1e-17) would pass for a spread.
+_HALVINGS = 20
 _LARGEST = 1e30
 
 
