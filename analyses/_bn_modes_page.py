@@ -1,6 +1,5 @@
 """The page of `rmtbn bn-modes`: the facts with their numbers, the gap in accuracy, and the errors layer by layer."""
 
-import math
 from collections.abc import Iterator
 from functools import partial
 from typing import Any
@@ -9,7 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 
-from rmtbn.plot.decades import set_decades
+from rmtbn.plot.decades import LN10, set_decades
 from rmtbn.plot.points import points
 from rmtbn.report.number import number
 from rmtbn.report.page import Block, Figure, Page, Section, Table
@@ -166,9 +165,9 @@ def _draw_errors(found: Modes, canvas: Canvas) -> None:
         laws = [[found.law(batch, momentum, dealt=dealt) for momentum in MOMENTA] for dealt in (True, False)]
         law, anew = np.log10(laws)
         for name, scalars in measured.items():
-            value, se = _arrays(scalars)
+            value, se = _decades(scalars)
             line = (np.log10(MOMENTA), law) if name == "held weights" else None
-            points(np.log10(MOMENTA), np.log10(value), se=se / value / math.log(10), label=name, line=line, ax=ax)
+            points(np.log10(MOMENTA), value, se=se, label=name, line=line, ax=ax)
         ax.plot(np.log10(MOMENTA), anew, ":", color=_last_color(ax), label="batches drawn anew")
         ax.set_title(f"|B| = {batch}")
         _momenta(ax)
@@ -178,13 +177,14 @@ def _draw_errors(found: Modes, canvas: Canvas) -> None:
 
 
 def _draw_layers(found: Modes, batch: int, canvas: Canvas) -> None:
-    layers = range(found.layer_count)
+    x = np.arange(1, found.layer_count + 1)
     for ax, (column, name) in zip(canvas.subplots(1, 2), ERRORS.items(), strict=True):
         for momentum in MOMENTA:
-            value, se = _arrays([found.error(batch, momentum, column, layer=layer) for layer in layers])
-            points(np.arange(1, found.layer_count + 1), value, se=se, label=f"momentum {momentum}", ax=ax)
-            ax.plot(np.arange(1, found.layer_count + 1), value, color=_last_color(ax), linewidth=1)
-        ax.set(xlabel="layer of batch norm", ylabel=f"error of the {name}", yscale="log")
+            value, se = _decades([found.error(batch, momentum, column, layer=layer) for layer in range(len(x))])
+            points(x, value, se=se, label=f"momentum {momentum}", ax=ax)
+            ax.plot(x, value, color=_last_color(ax), linewidth=1)
+        ax.set(xlabel="layer of batch norm", ylabel=f"error of the {name}")
+        set_decades(ax.yaxis)
     canvas.axes[0].legend()
 
 
@@ -205,6 +205,12 @@ def _momenta(ax: Axes) -> None:
 
 def _last_color(ax: Axes) -> Any:
     return ax.containers[-1].lines[0].get_color()  # type: ignore[attr-defined]
+
+
+def _decades(scalars: list[Scalar]) -> tuple[Any, Any]:
+    """Return log10 of some means, with their errors to first order."""
+    value, se = _arrays(scalars)
+    return np.log10(value), se / value / LN10
 
 
 def _arrays(scalars: list[Scalar]) -> Any:
