@@ -14,6 +14,7 @@ from rmtbn.data.digits import digits
 from rmtbn.data.labelled import Labelled
 from rmtbn.nets.cnn import plain_cnn
 from rmtbn.nets.norms import UncentredBatchNorm
+from rmtbn.train import schedule
 from rmtbn.train.checkpoint import CheckpointError
 from rmtbn.train.evaluation import evaluate
 from rmtbn.train.loop import train
@@ -214,6 +215,16 @@ def test_interrupted_training_is_bit_identical(undisturbed, tmp_path):
     assert equal(state(again), undisturbed[0])
     train(anew := dropping(seed=6), TRAIN, RANDOM, test=TEST, checkpoint=path, resume=False)
     assert not equal(state(anew), undisturbed[0])
+
+
+def test_the_plateau_goes_on_where_it_was(tmp_path, monkeypatch):
+    """Every epoch that gains less than 90 % divides the rate: the second does, and the third goes on at a tenth."""
+    monkeypatch.setattr(schedule, "PATIENCE", 0)
+    monkeypatch.setattr(schedule, "LEAST_PROGRESS", 0.9)
+    path = tmp_path / "run.pt"
+    assert len(interrupted(dropping(seed=1), path=path, step=15, kill=False).steps) == 15
+    record = train(dropping(seed=1), TRAIN, RANDOM, test=TEST, checkpoint=path)
+    np.testing.assert_allclose(record.steps.rate, [0.1] * 12 + [0.01] * 6, rtol=1e-12)
 
 
 @pytest.mark.parametrize(

@@ -108,6 +108,12 @@ def test_gamma_and_beta_can_be_left_out_of_weight_decay(norm):
     assert [group["weight_decay"] for group in every.param_groups] == [0.3]
 
 
+def test_layers_without_matrices_are_left_out_too():
+    """A layer norm over three dimensions has γ of three; a scale of one number is no norm; a bias of a layer decays."""
+    net = nn.Sequential(nn.Linear(6, 6), nn.Unflatten(1, (1, 2, 3)), nn.LayerNorm((1, 2, 3)), nn.PReLU())
+    assert set(undecayed(net)) == {"2.weight", "2.bias", "3.weight"}
+
+
 def test_parameters_that_require_no_gradient_are_left_out():
     """A frozen layer is in no group; with all of them frozen there is nothing to train."""
     net = nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 2))
