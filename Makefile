@@ -9,7 +9,7 @@ STAMP := $(VENV)/.installed
 REPORTS := reports
 # Images of `make paper`: digits, or a folder of CIFAR-10's binary files.
 DATA ?= digits
-STUDIES := laws moments phase width-depth lyapunov bn-explosion rank product
+STUDIES := laws moments phase width-depth lyapunov bn-explosion bn-jacobian rank product
 
 .DEFAULT_GOAL := help
 .PHONY: help install format lint type test test-slow reports reports-all paper bench clean

@@ -142,7 +142,9 @@ def _distances(found: BatchSpectra) -> Iterator[Block]:
         "features as if neither knew of the other, and that fails as the batch fills the width: B examples then leave "
         "no room for the weights to mix them as if at random. The extreme is B = N with orthogonal weights and no φ: "
         "from orthogonal inputs every feature then has nearly the same length, and the law's spread is not there. "
-        "Tested at B = N = 32 and four layers: KS .36 from orthogonal inputs, .03 from independent Gaussian ones."
+        "Tested at B = N = 32 and four layers: KS .36 from orthogonal inputs, .03 from independent Gaussian ones. "
+        "Distances scatter too: one linear layer with orthogonal weights has N different values, each B − 2 times; "
+        "a thousand draws of a law are at KS .03 from it."
     )
     yield Figure(
         draw=partial(draw_distances, found),
