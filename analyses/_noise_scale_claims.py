@@ -33,13 +33,15 @@ def claims(found: Runs) -> tuple[Claim, ...]:
 def _collapse(found: Runs, kind: str, *, rising: bool) -> Claim:
     spread, ratio = found.spread(kind, "scale", rising=rising), found.log_collapse(kind, rising=rising)
     limit = ", up to the rate that is best for each batch size" if rising else ""
+    ends = f"{number(found.rates[0])} to {number(found.rates[-1])}"
+    reach = f"from {number(found.rates[0])} up" if rising else f"{ends}; the farther beyond what trains, the less alike"
     return Claim(
         statement=f"Test accuracy depends on rate and batch size through α/|B| alone{limit} ({NAMES[kind]}).",
         source=SMITH_LE,
         predicted=f"differences at equal α/|B| below {MARGIN:.0%}, and below those at equal α",
         measured=f"{points(spread)}; {judged.geometric(ratio)} times those at equal α",
         verdict=judged.together(judged.below(spread, MARGIN), judged.below(ratio, 0.0)),
-        evidence=counted(found),
+        evidence=f"Rates {reach}. {counted(found)}",
     )
 
 
