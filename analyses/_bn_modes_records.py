@@ -12,7 +12,7 @@ from rmtbn.sweep.run import Records
 from rmtbn.theory.running_average import initial_share, relative_noise
 
 MOMENTA = (0.01, 0.03, 0.1, 0.3, 1.0)
-SEGMENTS, SEGMENT_EPOCHS = 16, 2  # of the running means that are followed at weights that are held
+SEGMENTS, SEGMENT_EPOCHS = 8, 2  # of the running means that are followed at weights that are held
 ERRORS: Mapping[str, str] = MappingProxyType({"shift": "running mean", "log_variance": "running variance"})
 
 

@@ -11,8 +11,8 @@ from . import _paper_claims as judged
 from ._image_networks import NAMES
 from ._noise_scale_records import KINDS, Runs
 
-SMITH_LE = "Smith & Le 2018, arXiv:1710.06451, section 4"
-DE_SMITH = "De & Smith 2020, arXiv:2002.10444, section 4"
+SMITH_LE = "Smith & Le 2018, arXiv:1710.06451"
+DE_SMITH = "De & Smith 2020, arXiv:2002.10444"
 MARGIN = 0.05  # accuracies within five points of each other are one curve
 SLOPE = 0.5  # halfway between a best rate that does not depend on the batch and one in proportion to it
 RULE = (

@@ -108,7 +108,7 @@ def test_gaps_are_by_momentum_and_layer(gap):
 
 
 def test_running_means_at_held_weights_have_the_noise_of_their_law(gap):
-    """First layer, 16 averages of 16 channels: their mean square is that of the law within half of it."""
+    """First layer, 8 averages of 16 channels: their mean square is that of the law within half of it."""
     first = gap["layers"][gap["layers"].layer == 0].set_index("momentum")
     for momentum in (0.1, 0.3, 1.0):
         law = relative_noise(momentum, steps=8, batches_per_epoch=4) * first.spread[momentum]
