@@ -35,8 +35,8 @@ class Runs:
         self.channels = records.table("channels")
         self.depth, self.examples = int(self.runs.depth.iloc[0]), int(self.runs.examples.iloc[0])
         self.batches = int(self.runs.batches.iloc[0])
-        self.networks = self.runs.seed.nunique()
-        self.plain = self.runs[self.runs.kind == "none"]
+        self.plain, normed = (self.runs[(self.runs.kind == "none") == plain] for plain in (True, False))
+        self.networks, self.normed = self.plain.seed.nunique(), normed.seed.nunique()
         began = self.plain[self.plain.batch == 0].groupby("seed").loss.first()
         self.above = int((began > THRESHOLD).sum())
         self.layers = tuple(int(layer) for layer in sorted(set(self.channels.layer)))
@@ -147,9 +147,9 @@ def _first(found: Runs) -> Iterator[Block]:
     )
     yield Figure(
         draw=partial(_draw_runs, found),
-        caption=f"Loss of each mini-batch before the update on it, {found.networks} networks at each rate; lines that "
-        f"leave the panel go on to losses that are larger or not finite. {found.depth} layers in Glorot's "
-        f"initialisation, mini-batches of {found.examples} images.",
+        caption=f"Loss of each mini-batch before the update on it, {found.networks} networks without norm and "
+        f"{found.normed} with at each rate; lines that leave the panel go on to losses that are larger or not finite. "
+        f"{found.depth} layers in Glorot's initialisation, mini-batches of {found.examples} images.",
         alt="Loss against the mini-batch: at small rates it falls, at larger ones it leaves the panel after the first "
         "update. With batch norm it stays low at a far larger rate.",
     )

@@ -11,6 +11,7 @@ from rmtbn.report.page import Claim, Page
 from rmtbn.report.render import write
 from rmtbn.sweep.grid import Cell, Study
 from rmtbn.sweep.run import Records
+from rmtbn.sweep.status import Status, status
 
 from ._options import Common, echo_json
 
@@ -46,6 +47,11 @@ class PaperStudy:
         """Compute what is missing and return all records."""
         cells = self.cells(options, **asked)
         return options.run(self.study, cells, folder=self.study.name)
+
+    def status(self, options: Common, **asked: Any) -> Status:
+        """Say how many of the cells are stored; nothing is computed."""
+        store = options.store(self.study.name)
+        return status(self.study.name, self.study.version, cells=self.cells(options, **asked), store=store)
 
     def write(self, options: Common, records: Records) -> str:
         """Write the page and return its path."""

@@ -90,8 +90,8 @@ def _open(count: int) -> str:
 def _linked(key: int, found: Mapping[int, list[tuple[Claim, str]]]) -> Claim:
     """Return the claim of a number, with links to the pages of the studies that judge it."""
     if key not in found:
-        trained = next(name for name, keys in TRAINED.items() if key in keys)
-        evidence = UNMEASURED.format(trained)
+        where = [name for name, keys in TRAINED.items() if key in keys]
+        evidence = UNMEASURED.format(where[0]) if where else "Of the studies of this page none judges it."
         return judged.claim(key, predicted="—", measured="—", verdict="inconclusive", evidence=evidence)
     (claim, name), *others = found[key]
     link = Markup('<a href="../{0}/index.html">The page of {0}.</a>')

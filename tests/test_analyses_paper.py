@@ -10,7 +10,17 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from paper_records import changed, options
-from rmtbn.analyses import _image_networks, divergence, paper, product_spectra, sgd_noise, shattering, width_depth
+from rmtbn.analyses import (
+    _image_networks,
+    divergence,
+    max_step,
+    paper,
+    product_spectra,
+    sgd_noise,
+    shattering,
+    width_depth,
+)
+from rmtbn.analyses import _paper_claims as judged
 from rmtbn.analyses.__main__ import main
 
 from rmtbn.report import render
@@ -74,7 +84,7 @@ def test_the_page_lists_all_claims_in_their_order(run):
     assert said.stdout.splitlines() == [str(out / "paper" / "index.html")]
     html = (out / "paper" / "index.html").read_text(encoding="utf8")
     assert [int(k) for k in re.findall(r"claim (\d+) of 31", html)] == list(range(1, 32))
-    assert "About training" in html
+    assert html.count("About training") == len(TRAINING)
 
 
 def test_every_measured_claim_comes_from_one_study(records):
@@ -84,14 +94,54 @@ def test_every_measured_claim_comes_from_one_study(records):
     assert counts == dict.fromkeys(MEASURED, 1)
     for key, claim in sections(records).items():
         if key in MEASURED:
-            assert f'<a href="../{found[key][1]}/index.html">' in claim.evidence
-            assert paper.UNMEASURED not in claim.evidence
+            assert [name for _, name in found[key]] == re.findall(r'<a href="../([a-z-]+)/index.html">', claim.evidence)
 
 
-def test_claims_about_training_are_open_with_the_reason(records):
-    """1-6 and 17: inconclusive, for the studies look at initialisation and at first steps."""
+def test_claims_about_training_are_open_and_say_where_they_are_tested(records):
+    """1-6 and 17: inconclusive, with the command that tests them."""
     claims = sections(records)
-    assert {(claims[key].verdict, claims[key].evidence) for key in TRAINING} == {("inconclusive", paper.UNMEASURED)}
+    assert {claims[key].verdict for key in TRAINING} == {"inconclusive"}
+    assert {claims[key].evidence for key in TRAINING} == {paper.UNMEASURED.format("learning-rates")}
+
+
+def test_studies_that_train_come_first(records, monkeypatch):
+    """Where `max-rate` is there, its verdict on claim 26 stands, and beside it that of the first step."""
+
+    def study(name):
+        judge = {26: judged.claim(26, predicted="p", measured="m", verdict="contradicted", evidence="e < f.")}
+        return replace(max_step.ANALYSIS, claims=lambda _: judge) if name == "max-rate" else known(name)
+
+    known, first = paper.study, max_step.claims(records["max-step"])[26]
+    monkeypatch.setattr(paper, "study", study)
+    claim = sections({**records, "max-rate": records["max-step"]})[26]
+    assert (claim.verdict, claim.measured) == ("contradicted", "m")
+    assert claim.evidence.startswith('e &lt; f. <a href="../max-rate/index.html">')
+    assert f"Without training it is {first.verdict}: " in claim.evidence
+    assert claim.evidence.endswith('<a href="../max-step/index.html">The page of max-step.</a>')
+
+
+def test_stored_studies_that_train_are_taken_up(monkeypatch, tmp_path):
+    """A study in `TRAINED` counts once all its cells are in the folder, and its page is written; before, it is none."""
+    monkeypatch.setattr(paper, "TRAINED", {"width-depth": (31,)})
+    where = replace(options(tmp_path), as_json=False)
+    assert dict(paper._trained(where, "digits")) == {}
+    width_depth.ANALYSIS.measure(where)
+    assert list(dict(paper._trained(where, "digits"))) == ["width-depth"]
+    assert (tmp_path / "width-depth" / "index.html").is_file()
+
+
+def test_a_dry_run_speaks_of_every_study(run, tmp_path):
+    """Cells done and asked for of each and of all; nothing is computed or written."""
+    arguments = ["paper", "--preset", "quick", "--dry-run", "--out"]
+    empty, full = (CliRunner().invoke(main, [*arguments, str(out)]) for out in (tmp_path, run[0]))
+    assert empty.exit_code == full.exit_code == 0, empty.output
+    for said, done in ((empty, "0"), (full, r"(\d+)")):
+        lines = said.stdout.splitlines()
+        assert [line.partition(":")[0] for line in lines] == [*paper.STUDIES, "paper"]
+        assert all(re.search(rf": {done} of \d+ cells done", line) for line in lines)
+    assert not any(tmp_path.iterdir())
+    done, asked = re.search(r"paper: (\d+) of (\d+) cells done", full.stdout).groups()
+    assert done == asked
 
 
 def test_links_lead_to_files(run):
