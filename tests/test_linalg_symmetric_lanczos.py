@@ -47,6 +47,15 @@ def test_a_second_route_finds_the_same_ends():
     np.testing.assert_allclose([found.smallest, found.largest], expected, rtol=1e-8)
 
 
+def test_a_small_largest_eigenvalue_is_found_beside_a_large_negative_one():
+    """λ = 1 beside -1000: the residual is asked for relative to 1."""
+    values = np.concatenate([[-1000.0], np.linspace(-1.0, 0.9, 60), [1.0]])
+    found = spectrum_ends(from_matrix(symmetric(values)), tolerance=1e-3, generator=generator())
+    assert found.largest_bound <= 1e-3 * found.largest
+    assert found.largest == pytest.approx(1.0, rel=1e-3)
+    assert found.products < len(values)
+
+
 @pytest.mark.parametrize("limit", [1, 4, 9])
 def test_bounds_hold_wherever_the_recursion_stops(limit):
     """An eigenvalue within ‖Av - θv‖ of θ, and λ_min <= θ_min, θ_max <= λ_max (Cauchy interlacing)."""
@@ -59,12 +68,13 @@ def test_bounds_hold_wherever_the_recursion_stops(limit):
 
 
 def test_the_recursion_stops_at_the_tolerance():
-    """Both residuals below the tolerance times the larger end, and not before."""
+    """Residuals below the tolerance times the largest, and times the larger end in size; and not before."""
     map_ = from_matrix(symmetric(SPECTRA["indefinite"]))
     found = spectrum_ends(map_, tolerance=0.05, generator=generator())
     assert max(found.smallest_bound, found.largest_bound) <= 0.05 * 3.0
     before = spectrum_ends(map_, tolerance=1e-12, limit=found.products - 1, generator=generator())
-    assert max(before.smallest_bound, before.largest_bound) > 0.05 * max(-before.smallest, before.largest)
+    size = max(-before.smallest, before.largest)
+    assert before.smallest_bound > 0.05 * size or before.largest_bound > 0.05 * before.largest
 
 
 def test_float32_reaches_its_own_precision():

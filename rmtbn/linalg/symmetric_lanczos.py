@@ -49,9 +49,11 @@ def spectrum_ends(
     operator
         A, symmetric; only `apply` is used.
     tolerance
-        Residuals asked for at both ends, relative to the larger end in size; rounding limits them to a few eps.
+        Residuals asked for: of the largest relative to its own size, however small it is beside the smallest, and of
+        the smallest relative to the larger of the two. Rounding limits them to a few eps of the larger.
     limit
-        Dimension of the Krylov space at which to stop, >= 1, whatever the residuals; None: that of A.
+        Dimension of the Krylov space at which to stop, >= 1, whatever the residuals; None: that of A. Where the largest
+        eigenvalue is 0, all eigenvalues are found before its residual is small beside it.
     generator
         For the start (on the CPU).
 
@@ -78,9 +80,10 @@ def spectrum_ends(
         beside.append(float(torch.linalg.vector_norm(rest)))
         values, last = _ritz(diagonal, beside[:-1])
         size = float(values.abs().max())
-        invariant = beside[-1] <= _NOISE * torch.finfo(operator.dtype).eps * operator.inputs**0.5 * size
+        rounding = _NOISE * torch.finfo(operator.dtype).eps * operator.inputs**0.5 * size
         residuals = beside[-1] * last.abs()
-        if invariant or len(basis) == most or float(residuals[[0, -1]].max()) <= tolerance * size:
+        found = residuals[0] <= tolerance * size and residuals[-1] <= max(tolerance * float(values[-1].abs()), rounding)
+        if found or beside[-1] <= rounding or len(basis) == most:
             break
         basis = torch.cat([basis, (rest / beside[-1])[None]])
     return SpectrumEnds(

@@ -72,8 +72,9 @@ def curvature(
     x, y
         Inputs (examples, ...) and their classes.
     tolerance
-        Residuals asked for at both ends, relative to the larger end in size; 1 % is less than curvature changes from
-        one mini-batch to the next.
+        Residual asked for at λ_max relative to it, and at λ_min relative to the larger of the two in size (under batch
+        normalisation -λ_min may be many times λ_max). 1 % is less than curvature changes from one mini-batch to the
+        next.
     limit
         Most products, >= 1; None: as many as there are parameters.
     batch_stats
