@@ -147,6 +147,13 @@ def test_spread_dies_out_where_eps_is_the_variance_that_weights_give(batch_size)
         bn_mean_field.fixed_point("linear", batch_size=batch_size, eps=1.0)
 
 
+@pytest.mark.parametrize(("activation", "variance"), [("linear", 1.0), ("relu", (1 - 1 / math.pi) / 2)])
+def test_eps_takes_itself_off_the_spread_of_independent_examples(activation, variance):
+    """φ of degree 1, B → ∞: s = Var φ(z) - ε/σ_w²."""
+    found = bn_mean_field.fixed_point(activation, batch_size=math.inf, eps=0.4, sigma_w=2.0)
+    assert found.q * (1 - found.c) == pytest.approx(variance - 0.1, rel=1e-9)
+
+
 @pytest.mark.parametrize("activation", ["relu", "tanh"])
 def test_eps_in_a_layer_of_torch(activation):
     """ε = 0.2, B = 8, σ_w = 1: spread and growth of the gradient in one layer of torch at the fixed point, 3 s.e."""
