@@ -68,6 +68,16 @@ class Rates:
         """Average ln of the largest rate with norm over that without, on the same weights and images."""
         return self._difference(self._of("final", depth), self._of("none", depth), f"log_{column}")
 
+    def ends_of_ratio(self, depth: int) -> tuple[float, float]:
+        """Return the smallest and the largest ratio that a network may have, its two rates anywhere in their intervals.
+
+        The smallest is over networks that of the rate that trains with norm to the next above the one without; a rate
+        below or above the whole search makes one of them 0 or inf.
+        """
+        normed, plain = self._of("final", depth), self._of("none", depth)
+        low, high = normed["last"] / plain.above, normed.above / plain["last"].replace(0.0, math.nan)
+        return float(low.min()), float(high.fillna(math.inf).max())
+
     def log_gain(self, shallow: int, deep: int) -> Scalar:
         """Average ln of the largest rate of the shallower network over that of the deeper, without norm."""
         return self._difference(self._of("none", shallow), self._of("none", deep), "log_rate")

@@ -177,8 +177,25 @@ def test_claims_fall_with_their_numbers(records, numbers, expected):
 
 
 def test_the_factor_can_be_too_small(records):
-    """Fifteen times, at the depth that is judged."""
+    """Fifteen times in every network contradicts it; one network of 15 beside others of 100, or one alone, leaves it.
+
+    So do intervals that reach across the bound: between 20 and 80 times.
+    """
     assert factor(Rates(told(records, deep=1 / 15))).verdict == "contradicted"
+    assert factor(Rates(few(told(records)))).verdict == "inconclusive"
+
+    def one_small(name, parameters, seed, frame):
+        if name == "runs" or parameters["kind"] == "final" or seed > 1:
+            return frame
+        return frame.assign(last=1 / 15, above=1 / 15)
+
+    def wide(name, parameters, _seed, frame):
+        return frame if name == "runs" else frame.assign(last=frame["last"] / 2**0.5, above=frame.above * 2**0.5)
+
+    assert factor(Rates(changed(told(records), one_small))).verdict == "inconclusive"
+    found = Rates(changed(told(records, deep=1 / 40, noise=0.0), wide))
+    assert found.ends_of_ratio(14) == (pytest.approx(20), pytest.approx(80))
+    assert factor(found).verdict == "inconclusive"
 
 
 def test_one_network_or_much_noise_decides_nothing(records):
