@@ -1,10 +1,11 @@
 """The rooms of the package and the arrows between them, read off the source; and the rules every file keeps."""
 
 import ast
+import functools
 import graphlib
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
 import pytest
@@ -54,12 +55,27 @@ def room_of(module: str) -> str:
 
 
 MODULES = {module_name(path): path for path in FILES}
-IDS = {path: module_name(path) for path in FILES}
+LIBRARY = [path for path in FILES if PACKAGE in path.parents]
 
 
-def imported(path: Path) -> Iterator[str]:
+@functools.cache
+def tree_of(path: Path) -> ast.Module:
+    return ast.parse(path.read_text())
+
+
+def offenders(rule: Callable[[Path], Collection[str]], files: list[Path] = FILES) -> dict[str, list[str]]:
+    """What a rule objects to, file by file: empty where all keep it, and else what a failing test shows."""
+    return {module_name(path): sorted(found) for path in files if (found := rule(path))}
+
+
+@functools.cache
+def imported(path: Path) -> frozenset[str]:
     """Every module a file imports, at whatever level; `from rmtbn.theory import mean_field` names mean_field."""
-    for node in ast.walk(ast.parse(path.read_text())):
+    return frozenset(_imported(path))
+
+
+def _imported(path: Path) -> Iterator[str]:
+    for node in ast.walk(tree_of(path)):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -96,15 +112,14 @@ def test_every_room_is_in_the_plan():
     assert rooms <= set(ARROWS)
 
 
-@pytest.mark.parametrize("path", FILES, ids=IDS.get)
-def test_files_import_only_along_the_arrows(path):
+def test_files_import_only_along_the_arrows():
     """Import only what follows ← in section 2 of the design, at module or function level."""
+    assert not offenders(against_the_arrows)
+
+
+def against_the_arrows(path: Path) -> set[str]:
     room = room_of(module_name(path))
-    if room == "rmtbn":
-        assert ours(path) == set()
-        return
-    forbidden = {target for target in ours(path) if not allowed(room, target)}
-    assert not forbidden, f"{module_name(path)} imports {sorted(forbidden)}"
+    return ours(path) if room == "rmtbn" else {target for target in ours(path) if not allowed(room, target)}
 
 
 def test_the_rule_of_the_arrows_can_fail():
@@ -164,18 +179,19 @@ def test_importing_the_package_is_light():
     assert not loaded_by(["rmtbn"]) & heavy
 
 
-@pytest.mark.parametrize("path", FILES, ids=IDS.get)
-def test_files_are_short(path):
+def test_files_are_short():
     """Beyond 300 lines there is a second concept to find."""
-    assert len(path.read_text().splitlines()) <= LONGEST
+    lines = {module_name(path): len(path.read_text().splitlines()) for path in FILES}
+    assert not {name: count for name, count in lines.items() if count > LONGEST}
 
 
-@pytest.mark.parametrize("path", FILES, ids=IDS.get)
-def test_functions_are_short(path):
+def test_functions_are_short():
     """No function body passes 50 lines, docstrings not counted."""
-    functions = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.FunctionDef)]
-    long = {node.name: body_lines(node) for node in functions if body_lines(node) > 50}
-    assert not long
+    assert not offenders(lambda path: [node.name for node in functions(path) if body_lines(node) > 50])
+
+
+def functions(path: Path) -> list[ast.FunctionDef]:
+    return [node for node in ast.walk(tree_of(path)) if isinstance(node, ast.FunctionDef)]
 
 
 def body_lines(function: ast.FunctionDef) -> int:
@@ -183,68 +199,111 @@ def body_lines(function: ast.FunctionDef) -> int:
     return (body[-1].end_lineno or 0) - body[0].lineno + 1 if body else 0
 
 
-@pytest.mark.parametrize("path", [path for path in FILES if PACKAGE in path.parents], ids=IDS.get)
-def test_the_library_never_prints_nor_touches_global_state(path):
+GLOBAL = {
+    "print",
+    "torch.manual_seed",
+    "torch.seed",
+    "torch.cuda.manual_seed_all",
+    "torch.set_default_dtype",
+    "torch.set_default_device",
+    "torch.set_default_tensor_type",
+    "torch.set_num_threads",
+    "torch.use_deterministic_algorithms",
+    "np.random.seed",
+    "np.seterr",
+    "random.seed",
+    "warnings.filterwarnings",
+    "warnings.simplefilter",
+}
+
+
+def test_the_library_never_prints_nor_touches_global_state():
     """No print; no global seed, default dtype, default device or error state set outside a with-statement."""
-    forbidden = {
-        "print",
-        "torch.manual_seed",
-        "torch.seed",
-        "torch.cuda.manual_seed_all",
-        "torch.set_default_dtype",
-        "torch.set_default_device",
-        "torch.set_default_tensor_type",
-        "torch.set_num_threads",
-        "torch.use_deterministic_algorithms",
-        "np.random.seed",
-        "np.seterr",
-        "random.seed",
-        "warnings.filterwarnings",
-        "warnings.simplefilter",
+    assert not offenders(lambda path: GLOBAL & calls(path), LIBRARY)
+
+
+def calls(path: Path) -> set[str]:
+    """What a file calls by name, as it is written there."""
+    return {
+        ast.unparse(node.func)
+        for node in ast.walk(tree_of(path))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name | ast.Attribute)
     }
-    calls = {ast.unparse(node.func) for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)}
-    assert not calls & forbidden
 
 
-@pytest.mark.parametrize("path", FILES, ids=IDS.get)
-def test_public_names_have_docstrings(path):
+def test_public_names_have_docstrings():
     """Modules, and public classes, functions and methods at module level, say what they are."""
-    tree = ast.parse(path.read_text())
-    assert ast.get_docstring(tree)
-    nameless = [node.name for node in public(tree) if not ast.get_docstring(node) and not is_overload(node)]
-    assert not nameless
+    assert not offenders(nameless)
 
 
-@pytest.mark.parametrize("path", [path for path in FILES if PACKAGE in path.parents], ids=IDS.get)
-def test_functions_of_many_arguments_describe_them(path):
+def nameless(path: Path) -> list[str]:
+    tree = tree_of(path)
+    silent = [node.name for node in public(tree) if not ast.get_docstring(node) and not is_overload(node)]
+    return silent if ast.get_docstring(tree) else ["the module", *silent]
+
+
+def test_functions_of_many_arguments_describe_them():
     """A public function of the library with four or more arguments has a section Parameters."""
-    tree = ast.parse(path.read_text())
-    functions = [node for node in tree.body if isinstance(node, ast.FunctionDef) and not node.name.startswith("_")]
-    silent = [
-        node.name
-        for node in functions
-        if len(node.args.args + node.args.kwonlyargs) >= 4
-        and "Parameters\n----------" not in (ast.get_docstring(node) or "")
-        and not is_overload(node)
-        and not path.name.startswith("_")
-    ]
-    assert not silent
+    assert not offenders(undescribed, [path for path in LIBRARY if not path.name.startswith("_")])
 
 
-@pytest.mark.parametrize("path", FILES, ids=IDS.get)
-def test_functions_take_at_most_three_positional_arguments(path):
-    """At most three (the mathematical objects), then `*`; private modules such as _checks are exempt."""
-    crowded = [
+def undescribed(path: Path) -> list[str]:
+    return [
         node.name
-        for node in ast.walk(ast.parse(path.read_text()))
+        for node in tree_of(path).body
         if isinstance(node, ast.FunctionDef)
         and not node.name.startswith("_")
-        and not path.name.startswith("_")
+        and len(node.args.args + node.args.kwonlyargs) >= 4
+        and "Parameters\n----------" not in (ast.get_docstring(node) or "")
+        and not is_overload(node)
+    ]
+
+
+def test_functions_take_at_most_three_positional_arguments():
+    """At most three (the mathematical objects), then `*`; private modules such as _checks are exempt."""
+    assert not offenders(crowded, [path for path in FILES if not path.name.startswith("_")])
+
+
+def crowded(path: Path) -> list[str]:
+    return [
+        node.name
+        for node in functions(path)
+        if not node.name.startswith("_")
         and not is_overload(node)
         and not is_command(node)
         and len([a for a in node.args.args if a.arg not in {"self", "cls"}]) > 3
     ]
-    assert not crowded
+
+
+BAD = (
+    """
+import torch
+from rmtbn.theory import mean_field
+
+def f(a, b, c, d):
+    torch.manual_seed(1)
+    print(a)
+"""
+    + "    a = 1\n" * 60
+)
+
+
+def test_every_rule_can_be_broken(tmp_path, monkeypatch):
+    """A file of `measure` that imports theory, prints, seeds, and is long, crowded and silent; and one that is well."""
+    (tmp_path / "rmtbn" / "measure").mkdir(parents=True)
+    bad, good = (tmp_path / "rmtbn" / "measure" / f"{name}.py" for name in ("bad", "good"))
+    bad.write_text(BAD)
+    good.write_text('"""Good."""\n\nfrom rmtbn.linalg import product\n')
+    monkeypatch.setattr(sys.modules[__name__], "ROOT", tmp_path)
+    assert against_the_arrows(bad) == {"rmtbn.theory.mean_field"}
+    assert GLOBAL & calls(bad) == {"print", "torch.manual_seed"}
+    assert nameless(bad) == ["the module", "f"]
+    assert undescribed(bad) == crowded(bad) == ["f"]
+    assert offenders(lambda path: [node.name for node in functions(path) if body_lines(node) > 50], [bad, good]) == {
+        "rmtbn.measure.bad": ["f"]
+    }
+    for rule in (against_the_arrows, nameless, undescribed, crowded):
+        assert not rule(good)
 
 
 def public(tree: ast.Module) -> Iterator[ast.FunctionDef | ast.ClassDef]:
