@@ -84,26 +84,34 @@ def test_names_of_the_notation_exist():
     assert names - {"k"} <= set(defined_names()), sorted(names - set(defined_names()))
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_links_between_documents_lead_somewhere(page):
+def missing(named, files):
+    """Names of `named(file)` that are no file of the repository, by the file that names them."""
+    found = {
+        str(path.relative_to(ROOT)): [name for name in named(path) if not (ROOT / name).exists()] for path in files
+    }
+    return {path: names for path, names in found.items() if names}
+
+
+def test_links_between_documents_lead_somewhere():
     """A relative link or picture in a document is a file or folder of the repository."""
-    links = re.findall(r"\]\(([^)#]+)", page.read_text())
-    missing = [link for link in links if "://" not in link and not (page.parent / link.strip("<>")).exists()]
-    assert not missing
+
+    def linked(page):
+        links = re.findall(r"\]\(([^)#]+)", page.read_text())
+        return [page.parent / link.strip("<>") for link in links if "://" not in link]
+
+    assert not missing(linked, PAGES)
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_documents_name_files_that_exist(page):
+def test_documents_name_files_that_exist():
     """`rmtbn/theory/finite_width.py` in a document, `docs/derivations/lyapunov.md` too, is a file of the repository."""
-    named = re.findall(r"`((?:rmtbn|analyses|tests|docs|benchmarks)/[\w/.-]+\.\w+)`", page.read_text())
-    assert not [name for name in named if not (ROOT / name).exists()]
+    pattern = re.compile(r"`((?:rmtbn|analyses|tests|docs|benchmarks)/[\w/.-]+\.\w+)`")
+    assert not missing(lambda page: pattern.findall(page.read_text()), PAGES)
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=module_name)
-def test_derivations_that_the_code_names_are_written(path):
+def test_derivations_that_the_code_names_are_written():
     """docs/derivations/x.md in a docstring is a file of the repository."""
-    named = set(re.findall(r"docs/derivations/\w+\.md|benchmarks/\w+\.py", path.read_text()))
-    assert not {name for name in named if not (ROOT / name).exists()}
+    pattern = re.compile(r"docs/derivations/\w+\.md|benchmarks/\w+\.py")
+    assert not missing(lambda path: pattern.findall(path.read_text()), SOURCES)
 
 
 def test_tests_that_the_derivations_name_exist():
