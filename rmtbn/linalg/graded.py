@@ -79,12 +79,11 @@ def _values(log_d: Array, t: Array, *, accuracy: float) -> tuple[Array, float]:
     at_once = graded_bidiagonal.log_singular_values(scales, factor)
     if at_once is not None and accuracy >= _COARSE:
         return at_once, condition
-    scales, factor = _swept(scales, factor)
     if at_once is not None:
         error = graded_bidiagonal.error_by_second(at_once, scales, factor)
         if error is not None:
             return at_once, max(condition, error / _EPS)
-    return _by_windows(scales, factor, accuracy=accuracy), condition
+    return _by_windows(*_swept(scales, factor), accuracy=accuracy), condition
 
 
 def _by_windows(scales: Array, factor: Array, *, accuracy: float) -> Array:

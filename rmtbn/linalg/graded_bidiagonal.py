@@ -2,9 +2,9 @@
 
 Householder bidiagonalisation of R diag(s), R upper triangular and well conditioned and s descending, meets large
 columns first, and each small value then comes out to its own precision, at a fifth to a tenth of the price of Jacobi.
-Not always: equal values in front of a gap can bring a small column forward. The determinant tells most of it: it is the
-product of the values and of the diagonal. Errors that cancel in it are told by bidiagonalising another matrix of the
-same values, one step of the QR iteration further. Measured in docs/derivations/graded_products.md, section 4.
+Not always: equal values in front of a gap can bring a small column forward. The determinant, the product of the values
+and of the diagonal, tells most of it. Errors that cancel in it are told by bidiagonalising a multiple of the matrix,
+which is rounded in another way throughout. Measured in docs/derivations/graded_products.md, section 4.
 """
 
 import math
@@ -21,6 +21,8 @@ _AGREE = 1e-13
 # Two bidiagonalisations may differ by so much in a value, and the error is stated as so many times that difference, or
 # what the determinant misses (section 4).
 _DIFFER, _TIMES = 1e-12, 10.0
+# The multiple: no power of 2, which would repeat every rounding error.
+_MULTIPLE = math.sqrt(0.5)
 
 
 def log_singular_values(scales: Array, factor: Array) -> Array | None:
@@ -56,7 +58,7 @@ def _missed(logs: Array, scales: Array, factor: Array) -> float:
 
 
 def error_by_second(values: Array, scales: Array, factor: Array) -> float | None:
-    """Estimate the error of log singular values from those of another matrix that should have the same.
+    """Estimate the error of log singular values from those of a multiple of the matrix, which differ in rounding.
 
     It is no bound: two bidiagonalisations may err alike.
 
@@ -65,7 +67,7 @@ def error_by_second(values: Array, scales: Array, factor: Array) -> float | None
     values
         As `log_singular_values` found them, shape (r,).
     scales, factor
-        The other matrix, as there: of the same singular values, and rounded in another way.
+        The matrix, as there.
 
     Returns
     -------
@@ -73,8 +75,8 @@ def error_by_second(values: Array, scales: Array, factor: Array) -> float | None
         Ten times the largest difference, or ten times what the determinant misses; None if the difference is beyond
         1e-12, or the second values cannot be had.
     """
-    second = log_singular_values(scales, factor)
+    second = log_singular_values(scales, _MULTIPLE * factor)
     if second is None:
         return None
-    difference = float(np.abs(values - second).max())
+    difference = float(np.abs(values - second + math.log(_MULTIPLE)).max())
     return _TIMES * max(difference, _missed(values, scales, factor)) if difference <= _DIFFER else None

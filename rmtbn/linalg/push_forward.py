@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from rmtbn.linalg.batched import norms
-from rmtbn.linalg.product import Product, orthonormalised, push, rescaled
+from rmtbn.linalg.product import FAR, Product, orthonormalised, push, rescaled
 from rmtbn.linalg.stride import Seen, longest, noted
 
 # A map with its differential: (point, tangents) -> (image of the point, images of the tangents); tangents (..., m, r).
@@ -150,17 +150,18 @@ def _advanced(
     found = [moved for moved in known if moved.steps <= len(block)]
     if not found:
         draws.manual_seed(0)
-        columns = _beside(product.u, _rounding(product.u, draws, look=look), *_outside(product.u, draws))
+        sizes = norms(product.u, dim=-1, look=look)
+        columns = _beside(product.u, _rounding(sizes, draws), *_outside(product.u, draws))
         found = [_Moved(steps=0, point=point, columns=columns, log_scale=torch.zeros_like(product.error))]
     for step in block[found[-1].steps :]:
         point, columns, log_scale = found[-1].point, found[-1].columns, found[-1].log_scale
         draws.manual_seed(found[-1].steps + 1)
         for move in step:
             point, columns = move(point, columns)
-            columns, log, _ = rescaled(columns, look=look)  # or the next map may overflow
+            columns, log, sizes = _in_range(columns, r, look=look)  # or the next map may overflow
             log_scale = log_scale + log
             y, noise, outside = columns.tensor_split([r, r + _PROBES], dim=-1)
-            columns = _beside(y, noise + _rounding(y, draws, look=look), outside)
+            columns = _beside(y, noise + _rounding(sizes, draws), outside)
         found.append(_Moved(steps=found[-1].steps + 1, point=point, columns=columns, log_scale=log_scale))
         found = found[-_KEPT:] if look else found[-1:]
     return found
@@ -179,12 +180,21 @@ def _beside(*columns: Float[Tensor, "*batch m _"]) -> Float[Tensor, "*batch m al
     return torch.cat([column.mT for column in columns], dim=-2).mT
 
 
-def _rounding(
-    y: Float[Tensor, "*batch m r"], draws: torch.Generator, *, look: bool
-) -> Float[Tensor, "*batch m probes"]:
-    """Draw random columns in proportion to the norms of the rows of y."""
-    normal = torch.randn(y.shape[-2], _PROBES, dtype=y.dtype, device=y.device, generator=draws)
-    return norms(y, dim=-1, look=look)[..., None] * normal
+def _in_range(columns: Tensor, r: int, *, look: bool) -> tuple[Tensor, Tensor, Float[Tensor, "*batch m"]]:
+    """Bring matrices back that are far from size 1: them, the logs to be added, and the norms of rows of r columns."""
+    if look:
+        sizes = norms(columns[..., :r], dim=-1)
+        reach = FAR * math.log(torch.finfo(sizes.dtype).max)
+        if bool((sizes.amax(dim=-1).log().abs() <= reach).all()):
+            return columns, torch.zeros_like(sizes[..., 0], dtype=torch.float64), sizes
+    columns, log, _ = rescaled(columns, look=look)
+    return columns, log, norms(columns[..., :r], dim=-1, look=look)
+
+
+def _rounding(sizes: Float[Tensor, "*batch m"], draws: torch.Generator) -> Float[Tensor, "*batch m probes"]:
+    """Draw random columns in proportion to the norms of rows."""
+    normal = torch.randn(sizes.shape[-1], _PROBES, dtype=sizes.dtype, device=sizes.device, generator=draws)
+    return sizes[..., None] * normal
 
 
 def _outside(u: Float[Tensor, "*batch m r"], draws: torch.Generator) -> list[Float[Tensor, "*batch m probes"]]:

@@ -19,7 +19,7 @@ from rmtbn.linalg import dense, lanczos, slq
 from rmtbn.linalg import product as products
 from rmtbn.linalg.push_forward import TangentMap, push_forward
 from rmtbn.measure.jacobian_operator import layered, rank_bounds, rank_bounds_along
-from rmtbn.measure.tangents import push_tangents
+from rmtbn.measure.tangents import acts_on_entries, push_tangents
 
 _PRECISION = 1e-6  # asked of each value by the route "lanczos", relative to the value; eps sets a limit
 
@@ -89,8 +89,8 @@ def by_dense_svd(segments: Sequence[Sequence[nn.Module]], x: Tensor, *, coupled:
     found, bounds = [], torch.full((groups,), n)
     for layers in segments:
         points = [x]
-        for move in (move for step in _steps(layers, budget) for move in step):
-            x, jacobian = move(x, jacobian)
+        for layer in layers:
+            x, jacobian = _push_layers([layer], budget, x, jacobian)
             points.append(x)
         bounds = torch.minimum(bounds, rank_bounds_along(layers, points, coupled=coupled))
         found.append(_resolved(jacobian, bounds))
@@ -180,22 +180,30 @@ def _padded(values: Float[np.ndarray, "groups k"], outputs: int) -> Float[np.nda
 
 
 def _steps(layers: Sequence[nn.Module], budget: int) -> list[list[TangentMap]]:
-    """Group the layers: one with a weight matrix, and what follows until the next."""
-    steps: list[list[TangentMap]] = []
+    """Group the layers: one with a weight matrix, and what follows until the next; activations go with the one before.
+
+    An activation scales rows, and the rounding that came with them alike: it is not worth a map of its own.
+    """
+    steps: list[list[list[nn.Module]]] = []
     for layer in layers:
         if not steps or any(parameter.ndim > 1 for parameter in layer.parameters()):
             steps.append([])
-        steps[-1].append(partial(_push_layer, layer, budget))
-    return steps
+        if steps[-1] and acts_on_entries(layer):
+            steps[-1][-1].append(layer)
+        else:
+            steps[-1].append([layer])
+    return [[partial(_push_layers, together, budget) for together in step] for step in steps]
 
 
-def _push_layer(
-    layer: nn.Module, memory_budget: int, point: Tensor, u: Float[Tensor, "groups m r"]
+def _push_layers(
+    layers: Sequence[nn.Module], memory_budget: int, point: Tensor, u: Float[Tensor, "groups m r"]
 ) -> tuple[Tensor, Float[Tensor, "groups k r"]]:
-    """Apply a layer to a point, and its differential there to the columns of u."""
+    """Apply layers to a point, and their differentials there to the columns of u."""
     tangents = u.movedim(-1, 0).reshape(-1, *point.shape)
-    pushed = push_tangents(layer, point, tangents, memory_budget=memory_budget)
-    return layer(point), pushed.reshape(tangents.shape[0], u.shape[0], -1).movedim(0, -1)
+    for layer in layers:
+        tangents = push_tangents(layer, point, tangents, memory_budget=memory_budget)
+        point = layer(point)
+    return point, tangents.reshape(len(tangents), u.shape[0], -1).movedim(0, -1)
 
 
 ASSEMBLED: Mapping[str, Callable[..., list[Found]]] = MappingProxyType({"product": by_product, "dense": by_dense_svd})

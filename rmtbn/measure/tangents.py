@@ -51,6 +51,11 @@ def has_rule(layer: nn.Module) -> bool:
     return type(layer) in _RULES and not (layer._forward_hooks or layer._forward_pre_hooks)
 
 
+def acts_on_entries(layer: nn.Module) -> bool:
+    """Tell whether a layer is known to act on each entry alone."""
+    return has_rule(layer) and type(layer) is not nn.Linear
+
+
 def is_stock_batch_norm(layer: nn.Module) -> bool:
     """Tell whether a layer is torch's batch normalisation, without hooks, and not a class derived from it."""
     stock = isinstance(layer, _BatchNorm) and type(layer).forward is _BatchNorm.forward
