@@ -167,7 +167,7 @@ def _draw(found: Rates, canvas: Canvas) -> None:
     set_decades(right.xaxis)
     for ax in (left, right):
         set_decades(ax.yaxis)
-        ax.legend()
+        ax.legend(fontsize="small")
 
 
 def _equality(found: Rates, ax: Any) -> None:

@@ -33,7 +33,7 @@ def records(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(learning_rates, "SIZES", {"quick": {**SIZE, "networks": 3}})
         patch.setattr(learning_rates, "EPOCHS", {"quick": dict.fromkeys((0.1, 0.03, 0.003, 1e-4), 1)})
-        yield learning_rates.ANALYSIS.measure(options(tmp_path_factory.mktemp("reports")), data="digits")
+        return learning_rates.ANALYSIS.measure(options(tmp_path_factory.mktemp("reports")), data="digits")
 
 
 def told(records, *, final=FINAL, plain=PLAIN, single=SINGLE, other=OTHER, gaps=GAPS, plateaus=PLATEAUS, noise=0.005):
