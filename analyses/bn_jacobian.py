@@ -36,7 +36,7 @@ DEPTHS = MappingProxyType({"quick": (1, 4), "default": (1, 2, 4, 8), "paper": (1
 PROFILED: Mapping[str, tuple[tuple[int, int], ...]] = MappingProxyType(
     {
         "quick": ((4, 24), (8, 24)),
-        "default": ((4, 64), (8, 128), (16, 32), (32, 32)),
+        "default": ((4, 64), (8, 128), (16, 32), (24, 24)),
         "paper": ((4, 128), (8, 256), (16, 256), (32, 128), (64, 64)),
     }
 )
