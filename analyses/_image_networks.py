@@ -26,9 +26,10 @@ KINDS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
         "only_final": MappingProxyType({"norm": "none", "only_final_bn": True}),
     }
 )
-# Other norms in the place of "final", for the studies that train.
+# Other norms in the place of "final", for the studies that train. Instance norm has none after the last block: the mean
+# over the places of an image, which comes next, would be β whatever the image.
 OTHER_NORMS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
-    {name: MappingProxyType({"norm": name, "final_bn": True}) for name in ("layer", "group", "instance")}
+    {name: MappingProxyType({"norm": name, "final_bn": name != "instance"}) for name in ("layer", "group", "instance")}
 )
 NAMES: Mapping[str, str] = MappingProxyType(
     {

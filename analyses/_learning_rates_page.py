@@ -47,18 +47,18 @@ def _blocks(found: Trained) -> Iterator[Block]:
     )
     yield Figure(
         draw=partial(_draw, found),
-        size=(10.0, 7.6),
+        size=(11.0, 7.0),
         caption="As figure 1 of the paper: accuracy along training, over mini-batches (left) and on the test images "
         f"(right), the mean over {found.networks} networks with one standard error. Above, batch norm (after the last "
-        "block too) and no norm at the paper's rates; below, other norms at large rates. Accuracy after a divergence "
-        "is not drawn.",
+        "block too) and no norm at the paper's rates; below, other norms at large rates (instance norm not after the "
+        "last block, where pooling would undo it). Accuracy after a divergence is not drawn.",
         alt="Four panels of accuracy against epochs. Above, batch normalisation and no normalisation at three rates; "
         "below, one final batch normalisation, layer, group and instance normalisation.",
     )
     yield Table(
         caption=f"Means over {found.networks} networks. Training and test are accuracies after training, in eval mode "
         f"with running statistics. The plateau is reached in the first epoch whose test accuracy is within {NEAR} "
-        "of the highest of the run.",
+        "of the highest of the run; a network that does not learn is on its own at once.",
         columns=("network", "rate", "epochs", "diverged", *LABELS.values()),
         rows=tuple(_row(found, kind, rate) for kind in found.kinds for rate in found.rates(kind)),
     )
@@ -68,9 +68,9 @@ def _size(found: Trained) -> str:
     """Say what of the paper's schedule this is."""
     epochs = ", ".join(f"{found.epochs(rate)} at {number(rate, digits=1)}" for rate in found.rates("final"))
     if (found.depth, found.train) == FULL:
-        return f"This is the paper's schedule: {epochs} epochs."
+        return f"This is the paper's schedule, in epochs {epochs}."
     return (
-        f"This is a short form of the paper's schedule: {epochs} epochs, where the paper has 165, 1320 and 2400 on "
+        f"This is a short form of the paper's schedule, in epochs {epochs}; the paper has 165, 1320 and 2400 on "
         "50,000 images and 110 layers. Verdicts are about the networks, images and epochs of this page. At the "
         "smallest rate a short run ends long before the network has learnt what it can."
     )
@@ -110,7 +110,7 @@ def _draw(found: Trained, canvas: Canvas) -> None:
             ax.xaxis.set_major_formatter(FormatStrFormatter("%d"))
             ax.minorticks_off()
         row[0].set_ylabel("accuracy")
-        row[0].legend(fontsize="small")
+        row[1].legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize="small")
 
 
 def _curve(found: Trained, kind: str, rate: float, *, column: str, color: str, ax: Any) -> None:
