@@ -78,7 +78,8 @@ def restored(setting: Setting) -> Iterator[Row]:
     states = [dict(net.state_dict()) for net in (setting.trained, resumed)]
     yield "entries of the network that differ after a restart", 0.0, differing(*states)
     x = setting.held_out.inputs
-    outputs = [copy.deepcopy(net).eval()(x) for net in (setting.trained, resumed)]
+    with torch.no_grad():
+        outputs = [copy.deepcopy(net).eval()(x) for net in (setting.trained, resumed)]
     yield "entries of the logits that differ after a restart", 0.0, differing({"": outputs[0]}, {"": outputs[1]})
     alone = copy.deepcopy(setting.drawn)
     alone.load_state_dict(dict(setting.trained.named_parameters()), strict=False)
