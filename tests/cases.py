@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
+import pytest
 import torch
 from torch import Tensor, nn
 
@@ -15,7 +16,8 @@ from rmtbn.nets.norms import NORMS
 
 ACTIVATION_NAMES = tuple(ACTIVATIONS)
 NORM_NAMES = tuple(name for name in NORMS if name != "instance")  # those of inputs without space
-SEEDS = (1, 2, 3)
+# Of what is drawn at random, 4 standard errors wide: one draw in every run, two more with the slow tests.
+SEEDS = (1, *(pytest.param(seed, marks=pytest.mark.slow) for seed in (2, 3)))
 
 # Each scheme with the arguments it needs.
 SCHEMES: Mapping[str, Mapping[str, float]] = MappingProxyType(

@@ -7,6 +7,7 @@ import mpmath
 import numpy as np
 import pytest
 import torch
+from cases import SEEDS
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
@@ -17,7 +18,6 @@ from rmtbn.linalg import product as products
 from rmtbn.linalg.product import LogSingularValues, Product
 from rmtbn.linalg.push_forward import push_forward
 
-SEEDS = (1, 2, 3)
 EPS = torch.finfo(torch.float64).eps
 
 

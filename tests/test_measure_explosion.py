@@ -138,7 +138,7 @@ def test_without_normalisation_the_rate_is_chi(activation, sigma_w):
         assert rate.se < 0.04
 
 
-@pytest.mark.parametrize("batch_size", [12, 32])
+@pytest.mark.parametrize("batch_size", [12, pytest.param(32, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 def test_networks_of_torch_explode_at_the_predicted_rate(activation, batch_size):
     """λ_G within 3 s.e. and 2.5/N, which finite width adds at most (`rmtbn bn-explosion`); gradients and ‖J‖² alike."""

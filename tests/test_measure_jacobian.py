@@ -6,6 +6,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from cases import SEEDS
 from scipy.special import digamma, polygamma
 from torch import Tensor, nn
 from torch.nn import functional
@@ -14,8 +15,6 @@ from rmtbn import rng
 from rmtbn._checks import InvalidArgumentError
 from rmtbn.measure import jacobian
 from rmtbn.result import EmpiricalSpectrum
-
-SEEDS = (1, 2, 3)
 
 
 def draw(*shape: int, seed: int = 1) -> Tensor:

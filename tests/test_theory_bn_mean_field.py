@@ -163,7 +163,7 @@ def covariance_deviation(activation, *, batch_size, width, networks):
 
 
 @pytest.mark.parametrize("activation", ["linear", "relu", "tanh"])
-@pytest.mark.parametrize("batch_size", [16, 32])
+@pytest.mark.parametrize("batch_size", [pytest.param(16, marks=pytest.mark.slow), 32])
 def test_gradients_of_networks_grow_at_the_predicted_rate(activation, batch_size):
     """Mean ratio of ‖∂ℓ/∂h‖² between layers of BN networks (N = 256, both ends dropped) is λ_G within 3 s.e."""
     rates = np.array([measured_rate(activation, batch_size=batch_size, seed=seed) for seed in range(16)])

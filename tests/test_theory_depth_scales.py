@@ -156,7 +156,7 @@ def test_close_to_the_critical_line_c_leaves_one_linearly():
     assert np.diff(np.log(gaps))[0] / np.diff(np.log(distances))[0] == pytest.approx(1.0, abs=0.02)
 
 
-@pytest.mark.parametrize("bias", [0.0, 1e-4, 0.01, 0.1, 0.5, 1.0])
+@pytest.mark.parametrize("bias", [0.0, 1e-4, 0.1, 1.0, *(pytest.param(b, marks=pytest.mark.slow) for b in (0.01, 0.5))])
 @pytest.mark.parametrize("name", MP)
 def test_critical_line_matches_mpmath(name, bias):
     """σ_w² with χ₁(q*) = 1, to 1e-8 over σ_b² in [0, 1], with moments and root by mpmath."""

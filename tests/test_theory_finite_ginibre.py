@@ -5,6 +5,7 @@ import math
 import mpmath as mp
 import numpy as np
 import pytest
+from cases import SEEDS
 from scipy import special
 
 from rmtbn import rng
@@ -65,7 +66,7 @@ def test_density_integrates_to_exact_moments(width, depth):
     assert np.sum(weight * np.exp(2 * x)) == pytest.approx(exact.m2, rel=1e-6)
 
 
-@pytest.mark.parametrize("seed", [1, 2, 3])
+@pytest.mark.parametrize("seed", SEEDS)
 def test_mean_spectrum_of_networks_is_the_exact_law_and_not_that_of_another_depth(seed):
     """At every decile, the share of values below it over 4,000 networks of N = 4, L = 3, within 4 standard errors."""
     generator, width, depth, networks = rng.generator(seed, "finite"), 4, 3, 4000

@@ -5,6 +5,7 @@ import math
 import mpmath as mp
 import numpy as np
 import pytest
+from cases import SEEDS
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -203,7 +204,7 @@ def log_spectra(generator, *, depth, width, networks):
     return np.sort(2 * np.log(np.linalg.svd(product, compute_uv=False)), axis=1)
 
 
-@pytest.mark.parametrize("seed", [1, 2, 3])
+@pytest.mark.parametrize("seed", SEEDS)
 def test_products_of_gaussian_matrices_approach_the_law_of_their_depth_and_no_other(seed):
     """The KS distance of pooled networks falls as 1/N for L = 3, and stays away from L = 2 and L = 4."""
     widths, distances = (8, 16, 32, 64), []
@@ -218,7 +219,7 @@ def test_products_of_gaussian_matrices_approach_the_law_of_their_depth_and_no_ot
     assert min(fewer[-1], more[-1]) > 0.04
 
 
-@pytest.mark.parametrize("seed", [1, 2, 3])
+@pytest.mark.parametrize("seed", SEEDS)
 def test_moments_of_networks_are_those_of_the_law_and_the_known_correction_in_one_over_n(seed):
     """E m_1 = 1; E m_2 = L + 1 and the exact excess at N = 64, within 4 standard errors over networks."""
     lam = np.exp(log_spectra(rng.generator(seed, "moments"), depth=2, width=64, networks=200))

@@ -5,6 +5,7 @@ import math
 import mpmath as mp
 import numpy as np
 import pytest
+from cases import SEEDS
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -129,7 +130,7 @@ def test_law_is_finite_and_monotone_at_every_ratio(ratio, x, p):
     assert quantile == -math.inf or law.log_bulk[0] - 1e-14 <= quantile <= law.log_bulk[1] + 1e-14
 
 
-@pytest.mark.parametrize("seed", [1, 2, 3])
+@pytest.mark.parametrize("seed", SEEDS)
 def test_gaussian_matrices_approach_the_law_of_their_shape_and_no_other(seed):
     """The KS distance of 100 pooled networks of 30·N × 20·N falls as 1/N; c = 1 and c = 2/3 are far."""
     distances = []

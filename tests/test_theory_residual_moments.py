@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from cases import SEEDS
 
 from rmtbn import rng
 from rmtbn._checks import InvalidArgumentError
@@ -94,7 +95,7 @@ def test_their_gradients_grow_as_a_power_of_depth(name, layers):
     assert slope == pytest.approx(bn_mean_field.fixed_point(name, batch_size=32).explosion_rate ** layers, rel=1e-3)
 
 
-@pytest.mark.parametrize("seed", [1, 2, 3])
+@pytest.mark.parametrize("seed", SEEDS)
 def test_wide_networks_have_the_predicted_moments(seed):
     """x^l drawn unit by unit at width 4096: mean square and correlation of two inputs within 5 standard deviations."""
     record, draws, width = ACTIVATIONS["tanh"], rng.generator(seed, "residual"), 4096
