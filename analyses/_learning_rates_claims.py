@@ -95,8 +95,8 @@ def _epochs(found: Trained) -> Claim:
     slower = found.log_plateaus("final", SMALL, LARGE)
     return judged.claim(
         5,
-        predicted=f"more than {number(SLOWER)} times as many epochs to the plateau at {number(SMALL, digits=1)} as at "
-        f"{number(LARGE, digits=1)}",
+        predicted=f"more than {number(SLOWER, digits=1)} times as many epochs to the plateau at "
+        f"{number(SMALL, digits=1)} as at {number(LARGE, digits=1)}",
         measured=f"{judged.geometric(slower)} times",
         verdict=judged.above(slower, math.log(SLOWER)),
         evidence=f"{NAMES['final'].capitalize()}. A plateau comes no later than the end of a run: one too short hides "

@@ -29,17 +29,20 @@ def factor(found: Rates) -> Claim:
     ratio, (low, high) = found.log_ratio(deepest), found.ends_of_ratio(deepest)
     verdict = "supported" if low > FACTOR else "contradicted" if high < FACTOR else "inconclusive"
     return Claim(
-        statement=f"Batch normalisation permits at least {number(FACTOR)} times the rate.",
+        statement=f"Batch normalisation permits at least {number(FACTOR, digits=2)} times the rate.",
         source="Bjorck et al. 2018, arXiv:1806.02375, section 3.1, has rates of 0.1 with it and 1e-4 without; the "
         "bound is ours",
-        predicted=f"in every network the largest rate with batch norm is more than {number(FACTOR)} times that without",
+        predicted=f"in every network the largest rate with batch norm is more than {number(FACTOR, digits=2)} times that "
+        "without",
         measured=f"{judged.geometric(ratio)} times ({deepest} layers); in single networks between "
         f"{number(low, digits=2)} and {number(high, digits=2)} times",
         verdict=verdict if found.networks > 1 else "inconclusive",
         evidence="The rule is its own: supported if it holds in every network, wherever in their intervals the two "
         "largest rates are; contradicted if it fails in every one, wherever they are. The interval of the mean, in "
         f"which networks that differ by factors weigh heavily, gives “{judged.above(ratio, math.log(FACTOR))}”. The "
-        f"same weights and images with and without norm. {_counted(found)}",
+        "same ratio of the largest rates that do not diverge, at which networks may have died, is "
+        f"{judged.geometric(found.log_ratio(deepest, column='stable'))}. The same weights and images with and without "
+        f"norm. {_counted(found)}",
     )
 
 
