@@ -32,8 +32,8 @@ def factor(found: Rates) -> Claim:
         statement=f"Batch normalisation permits at least {number(FACTOR, digits=2)} times the rate.",
         source="Bjorck et al. 2018, arXiv:1806.02375, section 3.1, has rates of 0.1 with it and 1e-4 without; the "
         "bound is ours",
-        predicted=f"in every network the largest rate with batch norm is more than {number(FACTOR, digits=2)} times that "
-        "without",
+        predicted="in every network the largest rate with batch norm is more than "
+        f"{number(FACTOR, digits=2)} times that without",
         measured=f"{judged.geometric(ratio)} times ({deepest} layers); in single networks between "
         f"{number(low, digits=2)} and {number(high, digits=2)} times",
         verdict=verdict if found.networks > 1 else "inconclusive",
