@@ -126,4 +126,4 @@ def draw_blocks(found: BatchSpectra, canvas: Canvas) -> None:
         ax.set_xticks(found.depths, [str(depth) for depth in found.depths])
         ax.minorticks_off()
     panels[0].set_ylabel("share of ‖J‖² in the blocks")
-    panels[-1].legend(fontsize=8)
+    panels[-1].legend(fontsize=8, loc="lower left", bbox_to_anchor=(0.0, 0.06))
