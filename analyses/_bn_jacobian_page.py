@@ -156,7 +156,7 @@ def _distances(found: BatchSpectra) -> Iterator[Block]:
     )
     yield Table(
         caption="KS distances at every depth, widest networks, and at the greatest depth the distance to the law of "
-        "one layer more. It is larger where depths can be told apart; in ReLU networks of these widths they hardly can, "
+        "one layer more. It is larger where depths can be told apart; in ReLU networks of these widths hardly, "
         "for these have more zeros than either law.",
         columns=("network", "B", "N", *(f"L = {depth}" for depth in found.depths), "one layer more"),
         rows=tuple(_distance_row(found, kind) for kind in found.kinds if kind.width == found.widest(kind.batch)),
