@@ -7,13 +7,14 @@ other programs), ratios the median over the turns. Memory is the peak of a proce
 
 jacrev's values are wrong below eps of the largest; those of the product route are all right to the error printed.
 
-Figures of 2026-11-22, two threads of an idle two-core AMD EPYC, wall time over that of jacrev + svdvals, the range of
-four turns. One network at the critical point, N = 512, L = 50: product 2.0 to 4.1 (tanh) and 1.4 to 1.7 (ReLU) in
-float64, 3.9 to 5.3 and 1.7 to 2.0 in float32; dense 0.6 to 1.7 and 1.0 to 1.2, 0.9 to 2.0 and 1.0 to 1.3. A loop over
-16 networks at N = 128, L = 100, over the ensemble in one pass: dense 1.6 (float64) and 1.9 (float32), on one thread 1.1
-and 1.6; the product route takes 4.1 and 5.5 times as long as the loop (busy machine). Depth exponent 0.92. Width, L =
-10, float64, N = 512, 1,024, 2,048: exponent 3.11 by least squares, 2.48 and 3.73 from one to the next (products of such
-matrices: 2.93 and 2.99).
+Figures of 2026-11-22. One network at the critical point, N = 512, L = 50, over jacrev + svdvals. Processor time of one
+thread of a busy machine, range of four turns: product 2.7 to 3.0 (tanh) and 1.3 (ReLU) in float64, 4.3 to 4.7 and 1.6
+to 1.7 in float32; dense 1.1 in float64, 1.1 to 1.3 in float32. The code before, which took 6 to 10 % more for tanh, in
+wall time on two threads of an idle two-core AMD EPYC: product 2.0 to 4.1 and 1.4 to 1.7, 3.9 to 5.3 and 1.7 to 2.0.
+Idle as well: a loop over 16 networks at N = 128, L = 100, over the ensemble in one pass: dense 1.6 (float64) and 1.9
+(float32), on one thread 1.1 and 1.6; the product route takes 4.1 and 5.5 times as long as the loop (busy machine).
+Depth exponent 0.92. Width, L = 10, float64, N = 512, 1,024, 2,048: exponent 3.11 by least squares, 2.48 and 3.73 from
+one to the next (products of such matrices: 2.93 and 2.99).
 Memory, parameters with gradients: dense 0.1 MiB and product 1 MiB against jacrev's 200 at N = 256, L = 200; the
 product at N = 128 takes 0.3 MiB at depth 100 and 3.6 MiB at 5,000 (the list of layers).
 
