@@ -53,7 +53,7 @@ def _facts(found: Modes) -> Iterator[Block]:
     )
     yield Table(
         caption=f"Means over {found.networks} networks, |B| = {found.facts_batch}, with one standard error where "
-        "networks differ. —: only the sign is known, above 0. Losses and accuracies are on the test images.",
+        "networks differ. —: only the sign is known, above 0. Accuracies are on the test images.",
         columns=("fact", "what", "should be", "measured"),
         rows=tuple(
             (str(fact), what, rules.exact(predicted), rules.written(measured))
@@ -185,7 +185,9 @@ def _draw_layers(found: Modes, batch: int, canvas: Canvas) -> None:
             ax.plot(x, value, color=_last_color(ax), linewidth=1)
         ax.set(xlabel="layer of batch norm", ylabel=f"error of the {name}")
         set_decades(ax.yaxis)
-    canvas.axes[0].legend()
+    left = canvas.axes[0]
+    left.set_ylim(bottom=left.get_ylim()[0] - 0.7)  # decades, for the legend
+    left.legend(loc="lower center", ncols=3)
 
 
 def _curve(value: Any, se: Any, *, label: str, ax: Axes) -> Any:

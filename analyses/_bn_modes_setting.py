@@ -50,10 +50,6 @@ class Setting:
         """Test with running statistics."""
         return evaluate(net, self.test_batches()).accuracy
 
-    def loss(self, net: nn.Module) -> float:
-        """Loss on the test images with running statistics."""
-        return evaluate(net, self.test_batches()).loss
-
     def test_batches(self) -> list[Batch]:
         """Return the test images."""
         return batched(self.held_out, TEST_BATCH)
