@@ -24,6 +24,7 @@ def batches(count):
 @pytest.mark.parametrize("rate", [0.01, 30.0])
 def test_training_is_that_of_sgd(rate):
     """The losses of a loop with torch.optim.SGD (momentum 0.9, decay 1e-4), up to the first above 1e3."""
+    torch.manual_seed(3)  # a network that diverges at the fifth batch; a few of a hundred do not within twelve
     net = conv_net().double()
     found = first_divergence(net, batches(12), learning_rate=rate)
     student = conv_net().double()
