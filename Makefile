@@ -37,7 +37,7 @@ lint: install ## check style and form
 type: install ## check the types
 	$(BIN)/mypy
 
-test: install ## run the tests (6 minutes on two cores)
+test: install ## run the tests (4 minutes on two cores)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --quiet --numprocesses auto --dist worksteal
 
 test-slow: install ## run the slow checks too
