@@ -355,7 +355,7 @@ def check_network(network):
     check(law)
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=6, deadline=None)
 @given(networks(20))
 def test_every_network_has_its_law(network):
     """No warning, NaN or silent fallback; what has no law says why."""
