@@ -58,8 +58,9 @@ def _blocks(found: Trained) -> Iterator[Block]:
     yield Table(
         caption=f"Means over {found.networks} networks. Training and test are accuracies after training, in eval mode "
         f"with running statistics. The plateau is reached in the first epoch whose test accuracy is within {NEAR} "
-        "of the highest of the run; a network that does not learn is on its own at once.",
-        columns=("network", "rate", "epochs", "diverged", *LABELS.values()),
+        "of the highest of the run; a network that does not learn is on its own at once. "
+        f"{_diverged(found)}",
+        columns=("network", "rate", "epochs", *LABELS.values()),
         rows=tuple(_row(found, kind, rate) for kind in found.kinds for rate in found.rates(kind)),
     )
 
@@ -77,15 +78,20 @@ def _size(found: Trained) -> str:
 
 
 def _row(found: Trained, kind: str, rate: float) -> tuple[str, ...]:
-    diverged = found.values(kind, rate, "diverged")
     means = (_written(found.mean(kind, rate, column)) for column in LABELS)
-    return (
-        NAMES[kind],
-        number(rate, digits=1),
-        str(found.epochs(rate)),
-        f"{int(diverged.sum())} of {len(diverged)}",
-        *means,
+    return (NAMES[kind], number(rate, digits=1), str(found.epochs(rate)), *means)
+
+
+def _diverged(found: Trained) -> str:
+    """Name the runs that diverged; their accuracies are of what was left."""
+    counts = found.rows[found.rows.diverged.astype(bool)].groupby(["kind", "rate"]).size()
+    listed = ", ".join(
+        f"{NAMES[kind]} at {number(rate, digits=1)} ({counts[kind, rate]} of {found.networks})"
+        for kind in found.kinds
+        for rate in found.rates(kind)
+        if (kind, rate) in counts.index
     )
+    return f"Diverged: {listed}." if listed else "No run diverged."
 
 
 def _written(one: Scalar) -> str:

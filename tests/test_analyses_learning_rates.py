@@ -11,7 +11,7 @@ from rmtbn.analyses import learning_rates
 from rmtbn.analyses._held_out import divided
 from rmtbn.analyses._image_networks import network
 from rmtbn.analyses._learning_rates_claims import claims
-from rmtbn.analyses._learning_rates_page import FULL
+from rmtbn.analyses._learning_rates_page import FULL, _diverged
 from rmtbn.analyses._learning_rates_records import Trained
 from torch import nn
 
@@ -149,8 +149,20 @@ def test_the_page_shows_the_claims_and_says_what_was_run(records):
     for key in (1, 2, 3, 4, 5, 6, 17):
         assert f"claim {key} of 31" in html
     assert "a short form of the paper" in html
+    assert "No run diverged." in html
     numbers = learning_rates.ANALYSIS.numbers(records)
     assert set(numbers["final"]) == {"0.1", "0.003", "0.0001"}
+
+
+def test_runs_that_diverged_are_named(records):
+    """Two of the three without norm at the largest rate."""
+
+    def change(name, parameters, seed, frame):
+        if name != "ends":
+            return frame
+        return frame.assign(diverged=parameters["kind"] == "none" and parameters["rate"] == 0.1 and seed > 1)
+
+    assert _diverged(Trained(changed(records, change))) == "Diverged: no norm at 0.1 (2 of 3)."
 
 
 def test_the_page_knows_the_schedule_of_the_paper():
