@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from torch.func import jvp, vmap
 
 from rmtbn import rng
-from rmtbn.measure.tangents import push_tangents
+from rmtbn.measure.tangents import acts_on_entries, push_tangents
 
 LAYERS = {
     "linear": nn.Linear(6, 4),
@@ -64,3 +64,12 @@ def test_the_slope_of_gelu_is_accurate_in_its_tail():
     point = torch.tensor([[-9.0]], dtype=torch.float64)
     found = push_tangents(nn.GELU(), point, torch.ones(1, 1, 1, dtype=torch.float64), memory_budget=1)
     assert float(found) == pytest.approx(float(expected), rel=1e-12)
+
+
+def test_what_acts_on_entries_is_known_to():
+    """J is diagonal: stock activations without hooks; no layer with weights, nothing that couples, nothing unknown."""
+    hooked = nn.Tanh()
+    hooked.register_forward_hook(lambda *_: None)
+    entrywise = (nn.Tanh(), nn.ReLU(), nn.GELU(), nn.Sigmoid(), nn.Identity())
+    assert all(acts_on_entries(layer) for layer in entrywise)
+    assert not any(acts_on_entries(layer) for layer in (nn.Linear(2, 2), nn.BatchNorm1d(2), nn.Softmax(dim=-1), hooked))
