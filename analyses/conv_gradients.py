@@ -165,7 +165,7 @@ def _spread(found: Ratios) -> str:
 
 
 def _range(low: float, high: float) -> str:
-    return f"{number(low, digits=2)} to {number(high, digits=2)}"
+    return f"{number(low, digits=2)}–{number(high, digits=2)}"
 
 
 def _fall(found: Ratios, first: int, last: int) -> list[float]:
@@ -215,9 +215,10 @@ def _first(found: Ratios) -> Iterator[Block]:
     )
     yield Table(
         caption=f"a, b and a/b at the middle of the three stages: geometric means over {found.networks} networks, and "
-        "the smallest and largest a/b of a single one. In the last "
-        "column a/b as remembered from the paper, not checked against it (CIFAR-10, ResNet-110, batch 128).",
-        columns=("network", "layer", "a", "b", "a/b", "single networks", "root of terms", "paper, remembered"),
+        "the smallest and largest a/b of a single one. √terms "
+        "is the root of the number of terms. The last column is a/b as remembered from the paper, not checked against "
+        "it (CIFAR-10, ResNet-110, batch 128).",
+        columns=("network", "layer", "a", "b", "a/b", "single networks", "√terms", "paper"),
         rows=tuple(_row(found, kind, place) for kind in found.kinds for place in range(len(found.middle))),
     )
 
@@ -261,7 +262,7 @@ def _draw(found: Ratios, canvas: Canvas) -> None:
     ax.plot(layers, np.log10([_root(found, layer) for layer in layers]), "--", color="C5", label="root of terms")
     ax.set(xlabel="layer", ylabel="a/b")
     set_decades(ax.yaxis)
-    ax.legend()
+    ax.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
 
 
 def numbers(records: Records) -> dict[str, Any]:

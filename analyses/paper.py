@@ -169,15 +169,21 @@ def command(*, options: Common, data: str) -> None:
     click.echo(path)
 
 
-def _asked(one: PaperStudy, data: str) -> dict[str, str]:
-    return {"data": data} if one.of_images else {}
+def _asked(one: PaperStudy, options: Common, data: str) -> tuple[Common, dict[str, str]]:
+    """Return the options and arguments of a study.
+
+    Those without images are in double precision, as by their own commands: a product of Gaussian matrices loses its
+    smallest singular values in single precision.
+    """
+    return (options, {"data": data}) if one.of_images else (replace(options, dtype="float64"), {})
 
 
 def _measured(options: Common, data: str) -> Iterator[tuple[str, Records]]:
     """Run one study after another and write its page, so that what is done is kept if a later one fails."""
     for name in STUDIES:
         one = study(name)
-        records = one.measure(options, **_asked(one, data))
+        own, asked = _asked(one, options, data)
+        records = one.measure(own, **asked)
         if not options.as_json:
             one.write(options, records)
         yield name, records
@@ -187,16 +193,18 @@ def _trained(options: Common, data: str) -> Iterator[tuple[str, Records]]:
     """Take up the studies that train whose cells are all stored, and write their pages, so that links lead there."""
     for name in TRAINED:
         one = study(name)
-        found = one.status(options, **_asked(one, data))
+        own, asked = _asked(one, options, data)
+        found = one.status(own, **asked)
         if found.done == found.cells:
-            records = one.measure(options, **_asked(one, data))
+            records = one.measure(own, **asked)
             one.write(options, records)
             yield name, records
 
 
 def _foretell(options: Common, data: str) -> None:
     """Say of every study how far it is, and how long all would take."""
-    every = [one.status(options, **_asked(one, data)) for one in map(study, STUDIES)]
+    asked = [(one, *_asked(one, options, data)) for one in map(study, STUDIES)]
+    every = [one.status(own, **arguments) for one, own, arguments in asked]
     for found in every:
         click.echo(said(found))
     left = sum(found.left for found in every if found.done)

@@ -48,6 +48,8 @@ SIZES: Mapping[str, Mapping[str, int]] = MappingProxyType(
     }
 )
 BATCHES = (4, 16)  # the rate is 1 and 2: the two make the same noise
+APART = 0.03  # of series in the figure
+ROUNDING = 1e-4  # errors of ratios below this are those of rounding
 RATES: Mapping[int, float] = MappingProxyType({4: 1.0, 16: 2.0})
 
 
@@ -147,14 +149,14 @@ def claims(records: Records) -> Mapping[int, Claim]:
         7: judged.claim(
             7,
             predicted=f"noise over α² C/|B|: below 1 without replacement, below {MARGIN} (equality is 1) with",
-            measured=", ".join(f"{judged.geometric(one)} ({DRAWING[drawing]})" for drawing, one in drawn.items()),
+            measured=", ".join(f"{_written(one)} ({DRAWING[drawing]})" for drawing, one in drawn.items()),
             verdict=judged.together(judged.below(drawn[False], 0.0), judged.below(drawn[True], np.log(MARGIN))),
             evidence=f"C is the spread of the gradients of all single images. {counted}",
         ),
         8: judged.claim(
             8,
             predicted=f"noise at (2α, 4|B|) over that at (α, |B|): within a factor {MARGIN} of 1",
-            measured=judged.geometric(same),
+            measured=_written(same),
             verdict=judged.between(same, -np.log(MARGIN), np.log(MARGIN)),
             evidence=f"|B| = {BATCHES[0]} and {BATCHES[1]}, with replacement. {counted}",
         ),
@@ -167,14 +169,20 @@ def page(records: Records) -> Page:
     same, normed = found.equality("none"), found.overall("final", replacement=True)
     return Page(
         title="How large is the noise of SGD?",
-        summary=f"Without normalisation, twice the rate on four times the batch makes {judged.geometric(same)} times "
-        f"the noise, as the law α²C/|B| says. With batch norm that law is off by {judged.geometric(normed)} times.",
+        summary=f"Without normalisation, twice the rate on four times the batch makes {_written(same)} times "
+        f"the noise, as the law α²C/|B| says. With batch norm that law is off by {_written(normed)} times.",
         sections=(
             Section(title="Noise against its law", blocks=tuple(_blocks(found))),
             Section(title="Claims", blocks=(judged.RULE, *claims(records).values())),
         ),
         manifest=records.manifest(),
     )
+
+
+def _written(logarithm: Scalar) -> str:
+    """Write a ratio with its error, or with five digits where the error is one of rounding."""
+    exact = logarithm.networks > 1 and logarithm.se < ROUNDING
+    return number(float(np.exp(logarithm.value)), digits=5) if exact else judged.geometric(logarithm)
 
 
 def _blocks(found: Noise) -> Iterator[Block]:
@@ -193,7 +201,7 @@ def _blocks(found: Noise) -> Iterator[Block]:
         alt="The ratio of noise to law, at 1 for all batches without normalisation.",
     )
     yield Table(
-        caption="Noise over α² C/|B| and over the law.",
+        caption="Noise over α² C/|B| and over the law. Without an error: exact up to rounding in every batch.",
         columns=("network", "drawn", "|B|", "α", "over α² C/|B|", "over the law"),
         rows=tuple(
             (
@@ -201,10 +209,7 @@ def _blocks(found: Noise) -> Iterator[Block]:
                 DRAWING[replacement],
                 str(batch),
                 number(RATES[batch]),
-                *(
-                    judged.geometric(found.ratio(kind, batch, replacement=replacement, over=o))
-                    for o in ("bound", "law")
-                ),
+                *(_written(found.ratio(kind, batch, replacement=replacement, over=o)) for o in ("bound", "law")),
             )
             for kind in found.kinds
             for replacement in DRAWING
@@ -219,7 +224,8 @@ def _draw(found: Noise, canvas: Canvas) -> None:
         for replacement, drawn in DRAWING.items():
             ratios = [found.ratio(kind, b, replacement=replacement, over="law") for b in BATCHES]
             value, se = np.array([(r.value, r.se) for r in ratios]).T / LN10
-            points(np.log2(BATCHES), value, se=se, label=f"{NAMES[kind]}, {drawn}", ax=ax)
+            aside = np.log2(BATCHES) + APART * len(ax.containers)
+            points(aside, value, se=se, label=f"{NAMES[kind]}, {drawn}", ax=ax)
     ax.axhline(0.0, color="C5", ls="--")
     ax.set(xlabel="size of the batch", ylabel="noise over its law")
     ax.set_xticks(np.log2(BATCHES), [f"{b} (α = {RATES[b]:g})" for b in BATCHES])

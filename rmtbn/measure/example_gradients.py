@@ -150,10 +150,8 @@ def _alone(module: nn.Module, x: Tensor, y: Tensor, weights: Parameters) -> list
 def looped(module: nn.Module, x: Tensor, y: Tensor, weights: Parameters) -> list[Tensor]:
     """Differentiate example by example, each by a graph of its own."""
     ends = list(weights.values())
-    rows = [
-        differentiated(cross_entropy(functional_call(module, dict(weights), (image,)), label), ends)
-        for image, label in zip(x.split(1), y.split(1), strict=True)
-    ]
+    pairs = [(x[i : i + 1], y[i : i + 1]) for i in range(len(x))]
+    rows = [differentiated(cross_entropy(functional_call(module, dict(weights), (a,)), b), ends) for a, b in pairs]
     return [torch.stack(same) for same in zip(*rows, strict=True)]
 
 
