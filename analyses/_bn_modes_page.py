@@ -186,8 +186,8 @@ def _draw_layers(found: Modes, batch: int, canvas: Canvas) -> None:
         ax.set(xlabel="layer of batch norm", ylabel=f"error of the {name}")
         set_decades(ax.yaxis)
     left = canvas.axes[0]
-    left.set_ylim(bottom=left.get_ylim()[0] - 0.7)  # decades, for the legend
-    left.legend(loc="lower center", ncols=3)
+    left.set_ylim(bottom=left.get_ylim()[0] - 1.0)  # decades, for the legend
+    left.legend(loc="lower center", ncols=2)
 
 
 def _curve(value: Any, se: Any, *, label: str, ax: Axes) -> Any:
