@@ -111,11 +111,15 @@ def _overview(claims: Mapping[int, Claim], found: Mapping[int, list[tuple[Claim,
     yield Table(
         caption="The claims and their verdicts.",
         columns=("claim", "statement", "verdict", "study"),
-        rows=tuple(
-            (str(key), claim.statement, claim.verdict, ", ".join(name for _, name in found.get(key, [])) or "—")
-            for key, claim in claims.items()
-        ),
+        rows=tuple((str(key), claim.statement, *_verdict(key, claim, found)) for key, claim in claims.items()),
     )
+
+
+def _verdict(key: int, claim: Claim, found: Mapping[int, list[tuple[Claim, str]]]) -> tuple[str, str]:
+    """Return the verdict and the studies of a claim, in the table."""
+    if key in found:
+        return claim.verdict, ", ".join(name for _, name in found[key])
+    return "not measured", ", ".join(name for name, keys in TRAINED.items() if key in keys) or "—"
 
 
 def _measured_on(records: Mapping[str, Records]) -> str:

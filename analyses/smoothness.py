@@ -38,7 +38,7 @@ SAME = 1e-4  # a rate at which both kinds train
 OWN: Mapping[str, float] = MappingProxyType({"none": 1e-4, "final": 0.1})  # those of Bjorck et al., section 3.1
 TIMES = (0.5, 1.0, 2.0, 4.0)  # of the rate, Santurkar et al., section 3.1
 SIZES: Mapping[str, Mapping[str, int]] = MappingProxyType(
-    {"quick": {}, "default": {"examples": 32, "networks": 6}, "paper": {}}
+    {"quick": {}, "default": {"examples": 32, "networks": 10}, "paper": {}}
 )
 UPDATES: Mapping[str, tuple[int, ...]] = MappingProxyType({"quick": (0, 4), "default": (0,), "paper": (0, 10, 100)})
 MOST = 1e30  # of a measure, so that means over networks are finite
