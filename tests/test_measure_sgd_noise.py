@@ -64,7 +64,9 @@ def test_many_examples_at_a_time_are_the_loop(chunk):
     """vmap(grad) in chunks and one backward pass per example: equal to 1e-12, with dropout off and biases too."""
     net, x, y = conv_net().double().eval(), inputs(6, 3, 6, 6), torch.arange(6) % 5
     weights = parameters_of(net)
-    for one_by_one, together in zip(looped(net, x, y, weights), vmapped(net, x, y, weights, chunk=chunk), strict=True):
+    for one_by_one, together in zip(
+        looped(net, x, y, weights=weights), vmapped(net, x, y, weights=weights, chunk=chunk), strict=True
+    ):
         torch.testing.assert_close(together, one_by_one, rtol=1e-12, atol=1e-14)
 
 

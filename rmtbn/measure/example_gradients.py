@@ -122,41 +122,57 @@ def example_gradients(
     start = parameters_of(module, parameters)
     coupled = batch_statistics.resolve(module, batch_stats) == "batch"
     with probe(module, batch_stats):
-        rows = _coupled(module, x, y, start) if coupled else _alone(module, x, y, start)
+        rows = _coupled(module, x, y, weights=start) if coupled else _alone(module, x, y, weights=start)
     flat = (g.flatten(1).double() for g in rows)
     return ExampleGradients(
         parameters=tuple(start), grams=np.stack([(g @ g.T).cpu().numpy() for g in flat]), coupled=coupled
     )
 
 
-def _coupled(module: nn.Module, x: Tensor, y: Tensor, weights: Parameters) -> list[Tensor]:
+def _coupled(module: nn.Module, x: Tensor, y: Tensor, *, weights: Parameters) -> list[Tensor]:
     """Differentiate the examples' losses of one graph: for each parameter a tensor of shape (examples, ...)."""
     losses = cross_entropy(functional_call(module, dict(weights), (x,)), y, reduction="none")
     rows = [differentiated(loss, list(weights.values()), retain_graph=True) for loss in losses]
     return [torch.stack(same) for same in zip(*rows, strict=True)]
 
 
-def _alone(module: nn.Module, x: Tensor, y: Tensor, weights: Parameters) -> list[Tensor]:
+def _alone(module: nn.Module, x: Tensor, y: Tensor, *, weights: Parameters) -> list[Tensor]:
     """Differentiate the loss of every example by itself."""
     output, kept = _seen(module, x[:1], weights)
     check_classes(y, output.shape[1])
     size = kept + 3 * sum(p.numel() * p.element_size() for p in weights.values())
     try:
-        return vmapped(module, x, y, weights, chunk=max(1, _MEMORY // size))
+        return vmapped(module, x, y, weights=weights, chunk=max(1, _MEMORY // size))
     except RuntimeError:  # what vmap cannot do
-        return looped(module, x, y, weights)
+        return looped(module, x, y, weights=weights)
 
 
-def looped(module: nn.Module, x: Tensor, y: Tensor, weights: Parameters) -> list[Tensor]:
-    """Differentiate example by example, each by a graph of its own."""
+def looped(module: nn.Module, x: Tensor, y: Tensor, *, weights: Parameters) -> list[Tensor]:
+    """Differentiate example by example, each by a graph of its own: for each parameter a tensor (examples, ...).
+
+    Parameters
+    ----------
+    module, x, y
+        As in `example_gradients`, in a `probe`.
+    weights
+        Leaves by name, as `rmtbn.measure.loss.parameters_of` makes them.
+    """
     ends = list(weights.values())
     pairs = [(x[i : i + 1], y[i : i + 1]) for i in range(len(x))]
     rows = [differentiated(cross_entropy(functional_call(module, dict(weights), (a,)), b), ends) for a, b in pairs]
     return [torch.stack(same) for same in zip(*rows, strict=True)]
 
 
-def vmapped(module: nn.Module, x: Tensor, y: Tensor, weights: Parameters, *, chunk: int) -> list[Tensor]:
-    """Differentiate `chunk` examples at a time: what `looped` returns, 2.2 times as fast (ResNet-20, 64 images)."""
+def vmapped(module: nn.Module, x: Tensor, y: Tensor, *, weights: Parameters, chunk: int) -> list[Tensor]:
+    """Differentiate many examples at a time: what `looped` returns, 2.2 times as fast (ResNet-20, 64 images).
+
+    Parameters
+    ----------
+    module, x, y, weights
+        As in `looped`.
+    chunk
+        How many examples, >= 1.
+    """
 
     def loss(values: dict[str, Tensor], image: Tensor, label: Tensor) -> Tensor:
         output = functional_call(module, values, (image[None],))

@@ -135,7 +135,13 @@ def loss_and_gradient(
     parameters: Parameters,
     batch_stats: str | None = None,
 ) -> tuple[float, dict[str, Tensor] | None]:
-    """Return what `gradient_at` returns, by one forward pass too; None for a gradient where the loss is not finite."""
+    """Return what `gradient_at` returns, by one forward pass too; None for a gradient where the loss is not finite.
+
+    Parameters
+    ----------
+    module, x, y, parameters, batch_stats
+        As in `gradient_at`.
+    """
     with probe(module, batch_stats):
         value = cross_entropy(functional_call(module, dict(parameters), (x,)), y)
         if not bool(torch.isfinite(value)):
