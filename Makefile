@@ -9,7 +9,7 @@ STAMP := $(VENV)/.installed
 REPORTS := reports
 # Images of `make paper`: digits, or a folder of CIFAR-10's binary files.
 DATA ?= digits
-STUDIES := laws moments phase width-depth lyapunov bn-explosion bn-jacobian rank product
+STUDIES := laws moments phase width-depth lyapunov bn-jacobian bn-explosion rank product learning-rates max-rate bn-modes noise-scale
 
 .DEFAULT_GOAL := help
 .PHONY: help install format lint type test test-slow reports reports-all paper bench clean
@@ -47,7 +47,7 @@ reports: install ## run the analyses on real images and write reports/index.html
 	$(BIN)/rmtbn schemes --preset default --engine local --out $(REPORTS)
 	$(BIN)/rmtbn report --out $(REPORTS)
 
-reports-all: reports ## run every study (by estimate half an hour more on two cores)
+reports-all: reports ## run every study (by estimate an hour more on two cores)
 	for study in $(STUDIES); do $(BIN)/rmtbn $$study --preset default --engine local --out $(REPORTS) || exit 1; done
 	$(BIN)/rmtbn report --out $(REPORTS)
 
