@@ -150,8 +150,8 @@ def page(records: Records) -> Page:
     plain, normed = (found.mean(kind, found.shown[1], "signed_share").value for kind in ("none", "final"))
     return Page(
         title="Is the gradient of a kernel nearly of rank one?",
-        summary=f"At layer {found.shown[1]} the largest singular value holds {plain:.0%} of the squared gradient "
-        f"without normalisation, and {normed:.0%} with batch norm.",
+        summary=f"At layer {found.shown[1]} the largest singular value holds {plain:.1%} of the squared gradient "
+        f"without normalisation, and {normed:.1%} with batch norm.",
         sections=(
             Section(title="The gradient by pairs of channels", blocks=tuple(_blocks(found))),
             Section(title="Claims", blocks=(judged.RULE, *claims(records).values())),

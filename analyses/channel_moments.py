@@ -165,7 +165,7 @@ def page(records: Records) -> Page:
     return Page(
         title="Do channel moments grow with depth?",
         summary=f"After the last block the channels of the network without normalisation have the variance "
-        f"{number(grown['none'])}; with batch norm it is {number(grown['final'])}.",
+        f"{grown['none']:.2g}; with batch norm it is {grown['final']:.2g}.",
         sections=(
             Section(title="Moments along depth", blocks=tuple(_blocks(found))),
             Section(title="Claims", blocks=(judged.RULE, *claims(records).values())),
