@@ -11,6 +11,7 @@ time, W₁):
 N = 1,024   0.42, 0.0071        0.58, 0.0060    float64
 N = 2,048   0.22, 0.0051        0.33, 0.0065    float32
 N = 4,096   0.20, 0.0040        0.28, 0.0056    float32, dense 97 s
+N = 4,096   0.19, 0.0059        0.28, 0.0046    float64, dense 159 s
 
 Run: OMP_NUM_THREADS=1 python benchmarks/matrix_free.py [width ...] [--dtype float32] [--turns 1] [--device cpu]
 """
