@@ -72,6 +72,7 @@ def test_errors_that_cancel_in_the_determinant_are_told_by_a_second_matrix():
             continue
         passed += 1
         assert graded_bidiagonal.error_by_second(found, scales, factor) is None
+        assert graded_bidiagonal.confirmed(scales, factor, side_by_side=True) == (None, math.inf)
         values, condition = graded.log_singular_values(log_d, factor.T)
         assert np.abs(values - log_d).max() <= 100 * float(np.finfo(np.float64).eps) * condition
     assert passed >= 3
@@ -87,6 +88,20 @@ def test_the_second_matrix_states_what_the_first_is_wrong_by():
         assert error is not None
         assert 8 * moved <= error <= 20 * moved + 1e-12
     assert graded_bidiagonal.error_by_second(found + 1e-11 * np.eye(30)[7], scales, factor) is None
+
+
+@pytest.mark.parametrize("side_by_side", [False, True])
+def test_both_computed_at_once_are_those_computed_in_turn(side_by_side):
+    """`confirmed`: the values of the first matrix bit for bit, the error of the second; neither beyond the range."""
+    factor, scales = triangle(30, seed=5), np.linspace(0.0, -50.0, 30)
+    first = graded_bidiagonal.log_singular_values(scales, factor)
+    values, error = graded_bidiagonal.confirmed(scales, factor, side_by_side=side_by_side)
+    assert first is not None
+    assert values is not None
+    np.testing.assert_array_equal(values, first)
+    assert error == graded_bidiagonal.error_by_second(first, scales, factor)
+    assert graded_bidiagonal.confirmed(6 * scales - 1, factor, side_by_side=side_by_side)[0] is not None
+    assert graded_bidiagonal.confirmed(7 * scales, factor, side_by_side=side_by_side) == (None, math.inf)
 
 
 def test_matrices_that_cannot_be_done_return_nothing():

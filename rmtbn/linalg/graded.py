@@ -25,6 +25,9 @@ _MILD = 9.0
 # Where no better is asked, the determinant alone confirms a bidiagonalisation: of 12,500 that were wrong by more than
 # 1e-3 it let none pass, of 20,000 between 1e-6 and 1e-3 five (section 4).
 _COARSE = 1e-4
+# Two bidiagonalisations run side by side from this size on, where BLAS and torch have two threads: one alone is bound
+# by memory and gains little from a second thread.
+_WIDE = 256
 # dgejsv's options by number: joba 'C' (A = B diag with B well conditioned), jobu and jobv 'N' (no vectors), jobr 'N'
 # (no column is taken for noise), jobt 'N' (no transposition), jobp 'N' (no perturbation of denormals).
 _JACOBI_OPTIONS = {"joba": 0, "jobu": 3, "jobv": 3, "jobr": 0, "jobt": 0, "jobp": 0}
@@ -59,8 +62,9 @@ def log_singular_values(log_d: Array, t: Array, *, accuracy: float = 1e-13) -> t
     ----------
     Drmač, Veselić, SIAM J. Matrix Anal. Appl. 29 (2008) 1322 and 1343: the algorithm of dgejsv and its accuracy.
     """
+    threads = min(one["num_threads"] for one in _blas().info())
     with _blas().limit(limits=1, user_api="blas"):  # matrices are small: a second thread only waits, and spins
-        return _values(log_d, t, accuracy=accuracy)
+        return _values(log_d, t, accuracy=accuracy, side_by_side=threads > 1 and len(log_d) >= _WIDE)
 
 
 @functools.cache
@@ -68,21 +72,20 @@ def _blas() -> ThreadpoolController:
     return ThreadpoolController()
 
 
-def _values(log_d: Array, t: Array, *, accuracy: float) -> tuple[Array, float]:
-    """Do what `log_singular_values` says, on one thread."""
+def _values(log_d: Array, t: Array, *, accuracy: float, side_by_side: bool) -> tuple[Array, float]:
+    """Do what `log_singular_values` says, on one thread, or on two that do not share a matrix."""
     scales, factor = _lower(log_d, t)
     spread = float(scales[0] - scales[-1] + np.log(condition_number(factor)))
     if spread < _MILD:
         plain = np.linalg.svd(factor * np.exp(scales - scales[0]), compute_uv=False)
         return np.log(plain) + scales[0], float(np.exp(spread))
     condition = _frobenius_condition(factor)
-    at_once = graded_bidiagonal.log_singular_values(scales, factor)
-    if at_once is not None and accuracy >= _COARSE:
-        return at_once, condition
+    if accuracy >= _COARSE:
+        at_once, error = graded_bidiagonal.log_singular_values(scales, factor), 0.0
+    else:
+        at_once, error = graded_bidiagonal.confirmed(scales, factor, side_by_side=side_by_side)
     if at_once is not None:
-        error = graded_bidiagonal.error_by_second(at_once, scales, factor)
-        if error is not None:
-            return at_once, max(condition, error / _EPS)
+        return at_once, max(condition, error / _EPS)
     return _by_windows(*_swept(scales, factor), accuracy=accuracy), condition
 
 

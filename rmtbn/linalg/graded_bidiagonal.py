@@ -8,6 +8,7 @@ which is rounded in another way throughout. Measured in docs/derivations/graded_
 """
 
 import math
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,6 +58,31 @@ def _missed(logs: Array, scales: Array, factor: Array) -> float:
     return abs(math.fsum(logs) - math.fsum(scales + np.log(np.abs(np.diag(factor)))))
 
 
+def confirmed(scales: Array, factor: Array, *, side_by_side: bool = False) -> tuple[Array | None, float]:
+    """Compute the log singular values twice, as `log_singular_values` and `error_by_second` do.
+
+    Parameters
+    ----------
+    scales, factor
+        The matrix, as there.
+    side_by_side
+        Whether both are computed at once, on two threads.
+
+    Returns
+    -------
+    values, error
+        None and infinity if they cannot be had, or differ.
+    """
+    if side_by_side:
+        with ThreadPoolExecutor(2) as pool:
+            values, second = pool.map(lambda one: log_singular_values(scales, one), (factor, _MULTIPLE * factor))
+        error = None if values is None else _error(values, second, scales, factor)
+    else:
+        values = log_singular_values(scales, factor)
+        error = None if values is None else error_by_second(values, scales, factor)
+    return (None, math.inf) if error is None else (values, error)
+
+
 def error_by_second(values: Array, scales: Array, factor: Array) -> float | None:
     """Estimate the error of log singular values from those of a multiple of the matrix, which differ in rounding.
 
@@ -75,7 +101,10 @@ def error_by_second(values: Array, scales: Array, factor: Array) -> float | None
         Ten times the largest difference, or ten times what the determinant misses; None if the difference is beyond
         1e-12, or the second values cannot be had.
     """
-    second = log_singular_values(scales, _MULTIPLE * factor)
+    return _error(values, log_singular_values(scales, _MULTIPLE * factor), scales, factor)
+
+
+def _error(values: Array, second: Array | None, scales: Array, factor: Array) -> float | None:
     if second is None:
         return None
     difference = float(np.abs(values - second + math.log(_MULTIPLE)).max())
