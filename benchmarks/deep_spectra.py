@@ -15,8 +15,11 @@ Idle as well: a loop over 16 networks at N = 128, L = 100, over the ensemble in 
 (float32), on one thread 1.1 and 1.6; the product route takes 4.1 and 5.5 times as long as the loop (busy machine).
 Depth exponent 0.92. Width, L = 10, float64, N = 512, 1,024, 2,048: exponent 3.11 by least squares, 2.48 and 3.73 from
 one to the next (products of such matrices: 2.93 and 2.99).
-Memory, parameters with gradients: dense 0.1 MiB and product 1 MiB against jacrev's 200 at N = 256, L = 200; the
-product at N = 128 takes 0.3 MiB at depth 100 and 3.6 MiB at 5,000 (the list of layers).
+Memory, parameters with gradients: dense 1.5 MiB and product 2.3 MiB against jacrev's 204 at N = 256, L = 200; the
+product at N = 128 takes 0.6 MiB at depth 100 and 4.5 MiB at 5,000 (the list of layers).
+Two threads of idle cores, 2026-11-23, after that, wall time: product 2.9 to 3.3 (tanh) and 1.3 to 1.6 (ReLU) in
+float64, 4.9 to 5.6 and 1.7 to 1.8 in float32, where a push per layer leaves 3.0 as the floor (QR, the triangular solve,
+the products); dense 0.9 to 1.2 in all.
 
 Run: python benchmarks/deep_spectra.py [--threads 1] [--turns 3] [--quick]
 """
