@@ -51,7 +51,7 @@ reports-all: reports ## run every study (by estimate an hour more on two cores)
 	for study in $(STUDIES); do $(BIN)/rmtbn $$study --preset default --engine local --out $(REPORTS) || exit 1; done
 	$(BIN)/rmtbn report --out $(REPORTS)
 
-paper: install ## redo the paper at initialisation, its 31 claims on one page (DATA=folder of CIFAR-10; by estimate ten minutes on two cores)
+paper: install ## redo the paper at initialisation, its 31 claims on one page (DATA=folder of CIFAR-10; ten minutes on two cores)
 	$(BIN)/rmtbn paper --preset default --engine local --data $(DATA) --out $(REPORTS)
 	$(BIN)/rmtbn report --out $(REPORTS)
 
