@@ -89,7 +89,8 @@ def _table(file: Path) -> dict[str, Any]:
 def training_images(data: str, *, dtype: str) -> tuple[Labelled, Labelled]:
     """Return images to train on and to test on.
 
-    A folder of CIFAR-10 has a test set; of digits one in five is held out, whatever the seed.
+    A folder of CIFAR-10 has a test set; of digits one in five is held out, whatever the seed. Either way both are
+    shifted and scaled alike.
 
     Raises
     ------

@@ -48,6 +48,7 @@ def test_images_held_out_are_not_trained_on():
     whole = torch.cat([split.inputs for split in training_images("digits", dtype="float64")])
     assert torch.equal(together, whole.flatten(1))
     assert len(torch.unique(together, dim=0)) == 1797
+    assert len(together.unique()) == 17  # the grey levels, alike in both: one shift and one scale
 
 
 def test_cifar_is_tested_on_its_own_test_set(write_cifar, tmp_path):

@@ -32,13 +32,63 @@ def test_files_are_read_in_the_order_of_their_names(tmp_path, write_cifar):
     assert cifar10(tmp_path).name == "CIFAR-10 (train, 3 images)"
 
 
-def test_inputs_are_standardised(tmp_path, write_cifar):
-    """Mean 0 and variance 1 over the set, in float64."""
-    write_cifar("test_batch.bin", range(10))
-    x = cifar10(tmp_path, split="test").inputs
+def by_bytes(folder, name):
+    """Return a file's images by the mean and deviation of the training files, found by counting their bytes."""
+    files = {path.name: np.frombuffer(path.read_bytes(), dtype=np.uint8) for path in folder.glob("*.bin")}
+    pixels = {file: raw.reshape(-1, 3073)[:, 1:] for file, raw in files.items()}
+    training = [part for file, part in pixels.items() if file.startswith("data_batch")]
+    counts = sum(np.bincount(part.ravel(), minlength=256) for part in training)
+    values, total = np.arange(256), counts.sum()
+    mean = counts @ values / total
+    variance = (counts @ values**2 * total - (counts @ values) ** 2) / total**2
+    return (pixels[name].astype(np.float64).reshape(-1, 3, 32, 32) - mean) / np.sqrt(variance)
+
+
+def write_dark(path, labels):
+    """Write images whose pixels are 0 to 63, as those of `write_cifar` (0 to 255) are not."""
+    pixels = np.random.default_rng(7).integers(0, 64, size=(len(labels), 3072), dtype=np.uint8)
+    path.write_bytes(np.column_stack([np.asarray(labels, dtype=np.uint8), pixels]).tobytes())
+
+
+def test_training_images_are_standardised(tmp_path, write_cifar):
+    """Mean 0 and variance 1 over all files, in float64."""
+    write_cifar("data_batch_1.bin", range(10))
+    write_dark(tmp_path / "data_batch_2.bin", [1, 2])
+    x = cifar10(tmp_path).inputs
     assert x.dtype == torch.float64
     assert float(x.mean()) == pytest.approx(0, abs=1e-14)
     assert float(x.square().mean()) == pytest.approx(1, rel=1e-12)
+
+
+def test_test_images_are_standardised_by_the_training_images(tmp_path, write_cifar):
+    """(x - m)/s, m and s of all training files: a darker test set stays darker, one byte is one number."""
+    write_cifar("data_batch_1.bin", range(10))
+    write_dark(tmp_path / "data_batch_2.bin", [1, 2])
+    write_dark(tmp_path / "test_batch.bin", [3, 4, 5])
+    test, train = cifar10(tmp_path, split="test").inputs, cifar10(tmp_path).inputs
+    np.testing.assert_allclose(test.numpy(), by_bytes(tmp_path, "test_batch.bin"), rtol=1e-12, atol=1e-13)
+    np.testing.assert_allclose(train[10:].numpy(), by_bytes(tmp_path, "data_batch_2.bin"), rtol=1e-12, atol=1e-13)
+    assert float(test.mean()) < -0.9
+    assert set(test.unique().tolist()) <= set(train.unique().tolist())
+
+
+def test_test_images_of_one_grey_are_read(tmp_path, write_cifar):
+    """They need a scale of the training images alone."""
+    write_cifar("data_batch_1.bin", range(10))
+    (tmp_path / "test_batch.bin").write_bytes(bytes([3]) + bytes([90]) * 3072)
+    x = cifar10(tmp_path, split="test").inputs
+    np.testing.assert_allclose(x.numpy(), by_bytes(tmp_path, "test_batch.bin"), rtol=1e-12)
+
+
+def test_test_images_without_training_images_are_refused(tmp_path, write_cifar):
+    """Nothing to standardise by; a damaged training file is named too."""
+    write_cifar("test_batch.bin", [1, 2])
+    with pytest.raises(InvalidArgumentError, match=r"holds data_batch_\*\.bin to standardise by; got '.*'") as found:
+        cifar10(tmp_path, split="test")
+    assert "\n" not in str(found.value)
+    write_cifar("data_batch_1.bin", [1], surplus=b"\x01")
+    with pytest.raises(InvalidArgumentError, match=r"data_batch_1\.bin: 3074 bytes"):
+        cifar10(tmp_path, split="test")
 
 
 @pytest.mark.parametrize("surplus", [b"\x01", b"\x00" * (RECORD - 1)])
@@ -95,6 +145,8 @@ def test_real_images_are_read(cifar_folder):
     for split, count in (("train", 5000), ("test", 1000)):
         found = cifar10(cifar_folder, split=split)
         assert found.inputs.shape == (count, 3, 32, 32)
+        name = "data_batch_1.bin" if split == "train" else "test_batch.bin"
+        np.testing.assert_allclose(found.inputs.numpy(), by_bytes(cifar_folder, name), rtol=1e-9, atol=1e-12)
         shares = torch.bincount(found.targets, minlength=10) / count
         assert shares.shape == (10,)
         assert (shares - 0.1).abs().max() < 0.03

@@ -4,10 +4,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from rmtbn import _checks
 from rmtbn.data.labelled import Labelled, standardise
 
+Records = np.ndarray[tuple[int, int], np.dtype[np.uint8]]
 RECORD = 1 + 3 * 32 * 32
 FILES = {"train": "data_batch_*.bin", "test": "test_batch.bin"}
 
@@ -15,17 +18,19 @@ FILES = {"train": "data_batch_*.bin", "test": "test_batch.bin"}
 def cifar10(folder: str | Path, *, split: str = "train") -> Labelled:
     """Read CIFAR-10 (Krizhevsky 2009), whole or in part, from a folder of the standard binary files.
 
+    Both splits are shifted and scaled by the mean and standard deviation of all pixels of the training images.
+
     Parameters
     ----------
     folder
         Holds `data_batch_*.bin` (any number of them, of any number of records) and `test_batch.bin`.
     split
-        "train" or "test".
+        "train" or "test", which needs the training files too.
 
     Returns
     -------
     Labelled
-        Inputs of shape (examples, 3, 32, 32), standardised over the set.
+        Inputs of shape (examples, 3, 32, 32), standardised by the training images of the folder.
 
     Raises
     ------
@@ -34,23 +39,32 @@ def cifar10(folder: str | Path, *, split: str = "train") -> Labelled:
         the file.
     """
     folder = Path(folder)
-    pattern = FILES[_checks.one_of("split", split, FILES)]
+    _checks.one_of("split", split, FILES)
     if not folder.is_dir():
         raise _checks.fail("folder", "an existing folder of CIFAR-10's binary files", str(folder))
-    paths = sorted(folder.glob(pattern))
-    if not paths:
-        raise _checks.fail("folder", f"a folder that holds {pattern}", str(folder))
-    records = np.concatenate([_records(path) for path in paths])
-    images = torch.from_numpy(records[:, 1:].astype(np.float64)).view(-1, 3, 32, 32)
+    records = _records(folder, FILES[split])
+    images = _images(records)
+    training = images if split == "train" else _images(_records(folder, FILES["train"], use=" to standardise by"))
     return Labelled(
         name=f"CIFAR-10 ({split}, {len(records):,} images)",
-        inputs=standardise(images),
+        inputs=standardise(images, by=training),
         targets=torch.from_numpy(records[:, 0].astype(np.int64)),
         classes=10,
     )
 
 
-def _records(path: Path) -> np.ndarray[tuple[int, int], np.dtype[np.uint8]]:
+def _records(folder: Path, pattern: str, *, use: str = "") -> Records:
+    paths = sorted(folder.glob(pattern))
+    if not paths:
+        raise _checks.fail("folder", f"a folder that holds {pattern}{use}", str(folder))
+    return np.concatenate([_file(path) for path in paths])
+
+
+def _images(records: Records) -> Float[Tensor, "examples 3 32 32"]:
+    return torch.from_numpy(records[:, 1:].astype(np.float64)).view(-1, 3, 32, 32)
+
+
+def _file(path: Path) -> Records:
     raw = np.fromfile(path, dtype=np.uint8)
     if raw.size == 0 or raw.size % RECORD:
         raise _checks.fail(

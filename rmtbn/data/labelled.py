@@ -18,7 +18,8 @@ class Labelled:
     name
         Where they come from, for captions.
     inputs
-        Shape (examples, ...), floating point, of mean square 1 over the whole set.
+        Shape (examples, ...), floating point, of mean square 1 over the whole set; a test set has the shift and scale
+        of its training set.
     targets
         Class of each example, 0 … classes - 1.
     classes
@@ -66,10 +67,22 @@ class Labelled:
         return Labelled(name=self.name, inputs=image * scale, targets=self.targets, classes=self.classes)
 
 
-def standardise(raw: Float[Tensor, "examples ..."]) -> Float[Tensor, "examples ..."]:
-    """Shift and scale by the mean and standard deviation over all entries (differences between pixels stay)."""
-    centred = raw - raw.mean()
-    spread = centred.square().mean().sqrt()
+def standardise(
+    raw: Float[Tensor, "examples ..."], *, by: Float[Tensor, "others ..."] | None = None
+) -> Float[Tensor, "examples ..."]:
+    """Return (raw - m)/s with the mean m and standard deviation s of all entries of `by` (of `raw` itself if None).
+
+    One shift and one scale: differences between pixels stay. A test set is standardised `by` its training set, so that
+    the same pixel is the same number in both.
+
+    Raises
+    ------
+    InvalidArgumentError
+        If the entries that m and s are of are all the same number.
+    """
+    reference = raw if by is None else by
+    mean = reference.mean()
+    spread = (reference - mean).square().mean().sqrt()
     if spread == 0:
-        raise _checks.fail("inputs", "not all the same number", raw.flatten()[0].item())
-    return centred / spread
+        raise _checks.fail("inputs", "not all the same number", reference.flatten()[0].item())
+    return (raw - mean) / spread
