@@ -118,7 +118,7 @@ def test_the_sum_of_logs_is_the_log_determinant():
 def test_the_product_is_its_factors():
     """U diag(d) T = W_L ... W_1 where that can be multiplied out; U orthonormal, T of unit rows."""
     factors = [draw(7, 5, seed=1), draw(6, 7, seed=1), draw(9, 6, seed=1)]
-    product = multiplied(factors)
+    product = products.with_unit_rows(multiplied(factors))
     assembled = product.u @ torch.diag(product.log_d.exp()) @ product.t
     torch.testing.assert_close(assembled, factors[2] @ factors[1] @ factors[0], rtol=1e-12, atol=1e-12)
     torch.testing.assert_close(product.u.mT @ product.u, torch.eye(5, dtype=torch.float64), rtol=0, atol=1e-14)

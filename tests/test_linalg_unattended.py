@@ -97,7 +97,7 @@ def test_what_is_not_finite_is_refused():
     """Also where nobody looks on the way."""
     steps = [[lambda point, u: (point, u * torch.nan)]]
     for attended in (True, False):
-        with pytest.raises(ValueError, match="`y` must be finite"):
+        with pytest.raises(ValueError, match="`steps` must be maps with finite differentials"):
             push_forward(products.identity(3), torch.zeros(1), steps * 3, attended=attended)
 
 

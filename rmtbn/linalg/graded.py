@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from scipy.linalg import lapack
 from threadpoolctl import ThreadpoolController
 
-from rmtbn.linalg import graded_bidiagonal
+from rmtbn.linalg import graded_bidiagonal, host_lapack
 
 Array = NDArray[np.float64]
 
@@ -25,9 +25,6 @@ _MILD = 9.0
 # Where no better is asked, the determinant alone confirms a bidiagonalisation: of 12,500 that were wrong by more than
 # 1e-3 it let none pass, of 20,000 between 1e-6 and 1e-3 five (section 4).
 _COARSE = 1e-4
-# Two bidiagonalisations run side by side from this size on, where BLAS and torch have two threads: one alone is bound
-# by memory and gains little from a second thread.
-_WIDE = 256
 # dgejsv's options by number: joba 'C' (A = B diag with B well conditioned), jobu and jobv 'N' (no vectors), jobr 'N'
 # (no column is taken for noise), jobt 'N' (no transposition), jobp 'N' (no perturbation of denormals).
 _JACOBI_OPTIONS = {"joba": 0, "jobu": 3, "jobv": 3, "jobr": 0, "jobt": 0, "jobp": 0}
@@ -62,9 +59,8 @@ def log_singular_values(log_d: Array, t: Array, *, accuracy: float = 1e-13) -> t
     ----------
     Drmač, Veselić, SIAM J. Matrix Anal. Appl. 29 (2008) 1322 and 1343: the algorithm of dgejsv and its accuracy.
     """
-    threads = min(one["num_threads"] for one in _blas().info())
-    with _blas().limit(limits=1, user_api="blas"):  # matrices are small: a second thread only waits, and spins
-        return _values(log_d, t, accuracy=accuracy, side_by_side=threads > 1 and len(log_d) >= _WIDE)
+    with _blas().limit(limits=1, user_api="blas"):  # numpy's and scipy's: a second thread of theirs only waits
+        return _values(log_d, t, accuracy=accuracy)
 
 
 @functools.cache
@@ -72,18 +68,18 @@ def _blas() -> ThreadpoolController:
     return ThreadpoolController()
 
 
-def _values(log_d: Array, t: Array, *, accuracy: float, side_by_side: bool) -> tuple[Array, float]:
-    """Do what `log_singular_values` says, on one thread, or on two that do not share a matrix."""
+def _values(log_d: Array, t: Array, *, accuracy: float) -> tuple[Array, float]:
+    """Do what `log_singular_values` says."""
     scales, factor = _lower(log_d, t)
     spread = float(scales[0] - scales[-1] + np.log(condition_number(factor)))
     if spread < _MILD:
-        plain = np.linalg.svd(factor * np.exp(scales - scales[0]), compute_uv=False)
+        plain = host_lapack.singular_values(factor * np.exp(scales - scales[0]))
         return np.log(plain) + scales[0], float(np.exp(spread))
     condition = _frobenius_condition(factor)
     if accuracy >= _COARSE:
         at_once, error = graded_bidiagonal.log_singular_values(scales, factor), 0.0
     else:
-        at_once, error = graded_bidiagonal.confirmed(scales, factor, side_by_side=side_by_side)
+        at_once, error = graded_bidiagonal.confirmed(scales, factor)
     if at_once is not None:
         return at_once, max(condition, error / _EPS)
     return _by_windows(*_swept(scales, factor), accuracy=accuracy), condition
@@ -103,7 +99,7 @@ def _by_windows(scales: Array, factor: Array, *, accuracy: float) -> Array:
 def _lower(log_d: Array, t: Array) -> tuple[Array, Array]:
     """Descending scales and R, with diag(d) T = diag(scales) R' Q': a lower triangular times an orthogonal matrix."""
     order = np.argsort(-log_d, kind="stable")
-    return log_d[order], np.asarray(np.linalg.qr(t[order].T, mode="r"), dtype=np.float64)
+    return log_d[order], host_lapack.triangular_factor(t[order].T)
 
 
 def condition_number(factor: Array) -> float:
@@ -123,7 +119,7 @@ def _swept(scales: Array, factor: Array) -> tuple[Array, Array]:
     With L = R' lower triangular, diag(d) L = (D L D^-1) D = Q S D = Q D' (D'^-1 S D), in brackets the next T.
     """
     ratios = np.exp(np.minimum(scales[:, None] - scales, 0.0))
-    upper = np.linalg.qr(factor.T * ratios, mode="r")
+    upper = host_lapack.triangular_factor(factor.T * ratios)
     rows = upper * ratios.T / np.abs(np.diag(upper))[:, None]
     lengths = np.sqrt(np.square(rows).sum(axis=1))
     return _lower(scales + np.log(np.abs(np.diag(upper)) * lengths), rows / lengths[:, None])

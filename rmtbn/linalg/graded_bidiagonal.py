@@ -8,10 +8,11 @@ which is rounded in another way throughout. Measured in docs/derivations/graded_
 """
 
 import math
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 from numpy.typing import NDArray
+
+from rmtbn.linalg import host_lapack
 
 Array = NDArray[np.float64]
 
@@ -44,7 +45,7 @@ def log_singular_values(scales: Array, factor: Array) -> Array | None:
     if scales[0] - scales[-1] > _REACH:
         return None
     try:
-        values = np.linalg.svd(factor * np.exp(scales - scales[0]), compute_uv=False)
+        values = host_lapack.singular_values(factor * np.exp(scales - scales[0]))
     except np.linalg.LinAlgError:
         return None
     if not values[-1] > 0:
@@ -58,28 +59,21 @@ def _missed(logs: Array, scales: Array, factor: Array) -> float:
     return abs(math.fsum(logs) - math.fsum(scales + np.log(np.abs(np.diag(factor)))))
 
 
-def confirmed(scales: Array, factor: Array, *, side_by_side: bool = False) -> tuple[Array | None, float]:
+def confirmed(scales: Array, factor: Array) -> tuple[Array | None, float]:
     """Compute the log singular values twice, as `log_singular_values` and `error_by_second` do.
 
     Parameters
     ----------
     scales, factor
         The matrix, as there.
-    side_by_side
-        Whether both are computed at once, on two threads.
 
     Returns
     -------
     values, error
         None and infinity if they cannot be had, or differ.
     """
-    if side_by_side:
-        with ThreadPoolExecutor(2) as pool:
-            values, second = pool.map(lambda one: log_singular_values(scales, one), (factor, _MULTIPLE * factor))
-        error = None if values is None else _error(values, second, scales, factor)
-    else:
-        values = log_singular_values(scales, factor)
-        error = None if values is None else error_by_second(values, scales, factor)
+    values = log_singular_values(scales, factor)
+    error = None if values is None else error_by_second(values, scales, factor)
     return (None, math.inf) if error is None else (values, error)
 
 
@@ -101,10 +95,7 @@ def error_by_second(values: Array, scales: Array, factor: Array) -> float | None
         Ten times the largest difference, or ten times what the determinant misses; None if the difference is beyond
         1e-12, or the second values cannot be had.
     """
-    return _error(values, log_singular_values(scales, _MULTIPLE * factor), scales, factor)
-
-
-def _error(values: Array, second: Array | None, scales: Array, factor: Array) -> float | None:
+    second = log_singular_values(scales, _MULTIPLE * factor)
     if second is None:
         return None
     difference = float(np.abs(values - second + math.log(_MULTIPLE)).max())

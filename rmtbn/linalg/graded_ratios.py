@@ -3,16 +3,14 @@
 import math
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
-
-from rmtbn.linalg import triangular
 
 
 def ratios(
     r: Float[Tensor, "*batch k n"], old: Float[Tensor, "*batch n"], new: Float[Tensor, "*batch k"], *, look: bool
 ) -> Float[Tensor, "*batch k n"]:
-    """Scale the columns of R by exp(old) and its rows by exp(-new).
+    """Scale the columns of R by exp(old) and its rows by exp(-new), in R itself if the host looks.
 
     Large ratios occur below the diagonal only, where R is zero.
 
@@ -32,16 +30,23 @@ def ratios(
     """
     if not look:
         return _by_logs(r, old, new)
-    found = torch.zeros_like(r, memory_format=torch.contiguous_format)
-    for top, bottom in triangular.panels(r.shape[-2]):  # scales of one panel differ less
-        part, columns, rows = r[..., top:bottom, top:], old[..., top:], new[..., top:bottom]
-        middle = columns.amax(dim=-1, keepdim=True)
-        if bool((middle - rows < _reach(r.dtype)).all()):  # one factor for each row and column; the small ones vanish
-            left, right = (middle - rows).exp().to(r.dtype), (columns - middle).exp().to(r.dtype)
-            torch.mul(part * right[..., None, :], left[..., None], out=found[..., top:bottom, top:])
-        else:
-            found[..., top:bottom, top:] = _by_logs(part, columns, rows)
-    return found
+    top, height = 0, r.shape[-2]
+    while top < height:
+        middle, rows = old[..., top:].amax(dim=-1, keepdim=True), new[..., top:]
+        part, columns, bottom = r[..., top:, top:], old[..., top:], _leading(middle - rows < _reach(r.dtype))
+        if bottom == 0:
+            part.copy_(_by_logs(part, columns, rows))
+            break
+        part = part[..., :bottom, :]  # one factor for each row and column; the small ones vanish
+        part *= (columns - middle).exp().to(r.dtype)[..., None, :]
+        part *= (middle - rows[..., :bottom]).exp().to(r.dtype)[..., None]
+        top += bottom
+    return r
+
+
+def _leading(true: Bool[Tensor, "*batch k"]) -> int:
+    """Count the entries before the first that is not true in some batch entry."""
+    return int(true.reshape(-1, true.shape[-1]).all(dim=0).to(torch.uint8).cumprod(dim=0).sum())
 
 
 def _by_logs(r: Tensor, old: Float[Tensor, "*batch n"], new: Float[Tensor, "*batch k"]) -> Tensor:

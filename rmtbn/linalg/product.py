@@ -15,6 +15,7 @@ from torch import Tensor
 from rmtbn import _checks
 from rmtbn.linalg import graded, graded_ratios, triangular
 from rmtbn.linalg.batched import norms, take
+from rmtbn.linalg.floating_range import rescaled
 from rmtbn.linalg.sorted_qr import SortedQR, sorted_qr
 
 # An estimate: 40 times the error measured in the median; 1 chain in 120 is worse (graded_products.md, section 5).
@@ -24,8 +25,8 @@ _SAFETY = 4.0
 _POWER = 4.0 / 3.0
 # Of the error, what the last step may add.
 _SHARE = 0.01
-# Matrices are scaled, by powers of 2, where their largest entry leaves this power of the floating range.
-FAR = 0.2
+# Rows of T are made unit after so many pushes where the host looks: in between their norms change by few nats.
+_UNIT_AFTER = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -36,11 +37,11 @@ class Product:
     ----------
     u
         Orthonormal columns, shape (..., m, r); a column whose `log_d` is -inf is zero. If not `exact`, orthonormal up
-        to eps times the condition number of what was pushed last.
+        to eps times the condition number of what was pushed last. NaN if it was not wanted.
     log_d
         Natural logarithms of the scales, shape (..., r), float64; -inf where the rank of a batch entry is below r.
     t
-        Unit rows, well conditioned, shape (..., r, n).
+        Well conditioned once its rows are unit (`with_unit_rows`), as they are nearly, shape (..., r, n).
     column_error
         Rounding error of the columns of u, in units of eps, >= 1, shape (..., r), estimated.
     error
@@ -107,6 +108,12 @@ def identity(
     )
 
 
+def with_unit_rows(product: Product, *, look: bool = True) -> Product:
+    """Return the same product with rows of T of norm 1, and of norm 0 where the scale is."""
+    lengths = torch.where(product.log_d > -torch.inf, norms(product.t, dim=-1, look=look), 1.0)
+    return replace(product, log_d=product.log_d + lengths.double().log(), t=product.t / lengths[..., None])
+
+
 def push(
     product: Product,
     y: Float[Tensor, "*batch m r"],
@@ -115,6 +122,7 @@ def push(
     outside_scale: Float[Tensor, "*batch m"] | None = None,
     look: bool = True,
     exact: bool = True,
+    wanted: bool = True,
     limit: float = math.inf,
 ) -> Product:
     """Multiply by a matrix A from the left, given Y = A U.
@@ -140,6 +148,8 @@ def push(
         `log_amplification` is NaN where it should have looked, or where `y` is not finite.
     exact
         Whether the new U must be orthonormal to rounding.
+    wanted
+        Whether the new U is needed: singular values and right singular vectors do without.
     limit
         Of the log amplification, if the host looks.
 
@@ -161,38 +171,59 @@ def push(
     y, log_scale, scale = rescaled(y, look=look)
     if look and not bool(torch.isfinite(scale).all()):
         raise _checks.fail("y", "finite; rescale the factor or push it in more steps", "inf or nan")
-    outside = torch.zeros_like(y[..., 0]) if outside_scale is None else outside_scale * scale[..., None]
-    row_scale = None if row_scale is None else row_scale * scale[..., None]
-    inherited = (product.column_error, outside)
-    factors = sorted_qr(y, product.log_d, row_scale=row_scale, inherited=inherited, look=look, exact=exact, limit=limit)
-    if factors.q is None:
-        return replace(product, log_amplification=_log_amplification(factors))
-    pushed = _absorb(product, factors, factors.q, log_scale, look=look)
+    sizes = norms(y, dim=-1, look=look)
+    sizes = sizes if row_scale is None else torch.maximum(sizes, row_scale * scale[..., None])
+    outside = None if outside_scale is None else outside_scale * scale[..., None]
+    start = replace(product, log_d=product.log_d + log_scale[..., None])
+    pushed = push_in_range(start, y, sizes, outside=outside, look=look, exact=exact, wanted=wanted, limit=limit)
     if look:
-        return _compress(pushed)
+        taken = pushed.pushes > product.pushes
+        return pushed if taken else replace(product, log_amplification=pushed.log_amplification)
     return replace(pushed, log_amplification=torch.where(scale.isfinite(), pushed.log_amplification, torch.nan))
+
+
+def push_in_range(
+    product: Product,
+    y: Float[Tensor, "*batch m r"],
+    sizes: Float[Tensor, "*batch m"],
+    *,
+    outside: Float[Tensor, "*batch m"] | None,
+    look: bool,
+    exact: bool,
+    wanted: bool,
+    limit: float,
+) -> Product:
+    """Do what `push` does with a Y that is finite and of size near 1.
+
+    Parameters
+    ----------
+    product, y, look, exact, wanted, limit
+        As there.
+    sizes
+        Norms of the rows of Y, or those of A where they are larger.
+    outside
+        The `outside_scale` there.
+    """
+    factors = sorted_qr(
+        y,
+        product.log_d,
+        row_scale=sizes,
+        inherited=None if outside is None else (product.column_error, outside),
+        look=look,
+        exact=exact,
+        wanted=wanted,
+        limit=limit,
+    )
+    if factors.beyond:
+        return replace(product, log_amplification=_log_amplification(factors))
+    u = y.new_full((), math.nan).expand(*y.shape[:-1], factors.r.shape[-2]) if factors.q is None else factors.q
+    pushed = _absorb(product, factors, u, look=look)
+    return _compress(pushed) if look else pushed
 
 
 def orthonormalised(product: Product) -> Product:
     """Return the same product with U orthonormal to rounding."""
     return product if product.exact else push(product, product.u)
-
-
-def rescaled(
-    y: Float[Tensor, "*batch m r"], *, look: bool = True
-) -> tuple[Float[Tensor, "*batch m r"], Float[Tensor, "*batch"], Float[Tensor, "*batch"]]:
-    """Bring matrices back that are far from size 1, exactly: the matrices, the logs to be added, the factors."""
-    scale, log_scale = power_of_two(y)
-    if look and not bool((log_scale.abs() > FAR * math.log(torch.finfo(y.dtype).max)).any() | scale.isnan().any()):
-        return y, torch.zeros_like(log_scale), torch.ones_like(scale)
-    return y * scale[..., None, None], -log_scale, scale
-
-
-def power_of_two(y: Float[Tensor, "*batch m r"]) -> tuple[Float[Tensor, "*batch"], Float[Tensor, "*batch"]]:
-    """Return the power of 2 that brings the largest entry of each matrix to [1/2, 1), exactly, and its log."""
-    largest = y.abs().amax(dim=(-2, -1)).clamp_min(torch.finfo(y.dtype).tiny)
-    mantissa, exponent = largest.frexp()
-    return mantissa / largest, -exponent.double() * math.log(2.0)
 
 
 def _log_amplification(factors: SortedQR) -> Float[Tensor, "*batch"]:
@@ -201,22 +232,19 @@ def _log_amplification(factors: SortedQR) -> Float[Tensor, "*batch"]:
     return torch.where(factors.unresolved, torch.nan, found)
 
 
-def _absorb(
-    product: Product, factors: SortedQR, q: Tensor, log_scale: Float[Tensor, "*batch"], *, look: bool
-) -> Product:
-    """Return exp(log_scale) Q R P' D T as a product."""
+def _absorb(product: Product, factors: SortedQR, q: Tensor, *, look: bool) -> Product:
+    """Return Q R P' D T as a product."""
     r, live = factors.r, factors.live
-    old = product.log_d.gather(-1, factors.columns) + log_scale[..., None]
+    old = product.log_d.gather(-1, factors.columns)
     pivots = r.diagonal(dim1=-2, dim2=-1).abs().double().log()
     log_d = torch.where(live, old[..., : live.shape[-1]] + pivots, -torch.inf)
     t, in_panels = _multiplied(graded_ratios.ratios(r, old, log_d, look=look), product, factors, look=look)
-    lengths = torch.where(live, norms(t, dim=-1, look=look), 1.0)
     inherited = product.column_error.gather(-1, factors.columns)
     added = _SAFETY * torch.finfo(r.dtype).eps * live.sum(dim=-1).sqrt() * factors.amplification
-    return Product(
+    pushed = Product(
         u=q,
-        log_d=log_d + lengths.double().log(),
-        t=t / lengths[..., None],
+        log_d=log_d,
+        t=t,
         column_error=torch.maximum(factors.loss, inherited[..., : live.shape[-1]]),
         error=(product.error**_POWER + added**_POWER) ** (1.0 / _POWER),
         log_amplification=_log_amplification(factors),
@@ -224,6 +252,7 @@ def _absorb(
         exact=factors.exact,
         triangular=in_panels,
     )
+    return pushed if look and pushed.pushes % _UNIT_AFTER else with_unit_rows(pushed, look=look)
 
 
 def _multiplied(ratios: Tensor, product: Product, factors: SortedQR, *, look: bool) -> tuple[Tensor, bool]:
@@ -283,6 +312,7 @@ def log_singular_values(product: Product) -> LogSingularValues:
     LogSingularValues
         min(m, n) values per batch entry.
     """
+    product = with_unit_rows(product)
     batch, r = product.log_d.shape[:-1], product.log_d.shape[-1]
     log_d = product.log_d.reshape(-1, r).cpu().numpy()
     t = product.t.reshape(-1, r, product.t.shape[-1]).double().cpu().numpy()

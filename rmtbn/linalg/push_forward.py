@@ -9,8 +9,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from rmtbn import _checks
 from rmtbn.linalg.batched import norms
-from rmtbn.linalg.product import FAR, Product, orthonormalised, push, rescaled
+from rmtbn.linalg.floating_range import FAR, rescaled
+from rmtbn.linalg.probes import normals
+from rmtbn.linalg.product import Product, push, push_in_range
 from rmtbn.linalg.stride import Seen, longest, noted
 
 # A map with its differential: (point, tangents) -> (image of the point, images of the tangents); tangents (..., m, r).
@@ -43,6 +46,8 @@ class _Moved:
         Image of the point.
     columns
         Images of the basis and of the columns that stand for rounding, over exp(log_scale).
+    sizes
+        Norms of the rows of the image of the basis, over exp(log_scale).
     log_scale
         Shape (...).
     """
@@ -50,11 +55,12 @@ class _Moved:
     steps: int
     point: Tensor
     columns: Float[Tensor, "*batch m all"]
+    sizes: Float[Tensor, "*batch m"]
     log_scale: Float[Tensor, "*batch"]
 
 
 def push_forward(
-    product: Product, point: Tensor, steps: Sequence[Step], *, attended: bool | None = None
+    product: Product, point: Tensor, steps: Sequence[Step], *, attended: bool | None = None, wanted: bool = True
 ) -> tuple[Product, Tensor]:
     """Multiply a product by the differentials of a chain of maps, taken along the orbit of a point.
 
@@ -73,11 +79,13 @@ def push_forward(
         Whether the host looks at the result of every block, for which it must wait, and spares what it sees can be
         spared. If not, it looks after 1, 2, 4, … 64 blocks, and takes all of them back if there is need to. None: on
         the CPU.
+    wanted
+        Whether U is needed at the end; singular values and right singular vectors do without.
 
     Returns
     -------
     product, point
-        After the last map; U orthonormal to rounding.
+        After the last map; U orthonormal to rounding, if wanted.
 
     Raises
     ------
@@ -93,7 +101,8 @@ def push_forward(
         blocks = _blocks(steps[done:], stride, 1 if look else rounds)
         length = len(blocks[0])
         if look:
-            pushed, known = _push_block(product, point, blocks[0], known=known, limit=limit)
+            last = not wanted and done + length == len(steps)
+            pushed, known = _push_block(product, point, blocks[0], known=known, last=last, limit=limit)
             image, growth = known[-1].point, float(pushed.log_amplification.max())
         else:
             pushed, image, growth = _push_blocks(product, point, blocks)
@@ -107,7 +116,7 @@ def push_forward(
         rounds = min(2 * rounds, _PATIENCE) if accepted else max(1, rounds // 2)
         seen = noted(seen, length, growth, limit=limit)
         stride = longest(seen, limit=limit, at_most=2 * length if accepted else length - 1)
-    return orthonormalised(product), point
+    return product if product.exact else push(product, product.u, wanted=wanted), point
 
 
 def _blocks(steps: Sequence[Step], stride: int, count: int) -> list[Sequence[Step]]:
@@ -127,14 +136,15 @@ def _push_blocks(product: Product, point: Tensor, blocks: Sequence[Sequence[Step
 
 
 def _push_block(
-    product: Product, point: Tensor, block: Sequence[Step], *, known: list[_Moved], limit: float
+    product: Product, point: Tensor, block: Sequence[Step], *, known: list[_Moved], last: bool, limit: float
 ) -> tuple[Product, list[_Moved]]:
     """Apply the steps to the basis and re-factorise once, unless rounding is amplified too much in several steps.
 
-    The second result is the basis after the last steps, so that a block cut short need not be done again.
+    The second result is the basis after the last steps, so that a block cut short need not be done again. After the
+    last block no basis is wanted.
     """
     moved = _advanced(product, point, block, known=known, look=True)
-    return _refactorised(product, moved[-1], limit=limit if len(block) > 1 else math.inf), moved
+    return _refactorised(product, moved[-1], last=last, limit=limit if len(block) > 1 else math.inf), moved
 
 
 def _advanced(
@@ -146,38 +156,54 @@ def _advanced(
     proportion to the rows of its result: they tell noise from small values where a map cancels what it is given. Others
     start orthogonal to U: they tell what becomes of errors outside of the range of the product.
     """
-    draws, r = torch.Generator(product.u.device), product.u.shape[-1]
+    r = product.u.shape[-1]
     found = [moved for moved in known if moved.steps <= len(block)]
     if not found:
-        draws.manual_seed(0)
-        sizes = norms(product.u, dim=-1, look=look)
-        columns = _beside(product.u, _rounding(sizes, draws), *_outside(product.u, draws))
-        found = [_Moved(steps=0, point=point, columns=columns, log_scale=torch.zeros_like(product.error))]
+        sizes = _sizes(product, look=look)
+        columns = _beside(product.u, _rounding(sizes, 0), *_outside(product.u))
+        found = [_Moved(steps=0, point=point, columns=columns, sizes=sizes, log_scale=torch.zeros_like(product.error))]
     for step in block[found[-1].steps :]:
-        point, columns, log_scale = found[-1].point, found[-1].columns, found[-1].log_scale
-        draws.manual_seed(found[-1].steps + 1)
-        for move in step:
+        point, columns, sizes, log_scale = found[-1].point, found[-1].columns, found[-1].sizes, found[-1].log_scale
+        steps = found[-1].steps + 1
+        for i, move in enumerate(step):
             point, columns = move(point, columns)
             columns, log, sizes = _in_range(columns, r, look=look)  # or the next map may overflow
             log_scale = log_scale + log
-            y, noise, outside = columns.tensor_split([r, r + _PROBES], dim=-1)
-            columns = _beside(y, noise + _rounding(sizes, draws), outside)
-        found.append(_Moved(steps=found[-1].steps + 1, point=point, columns=columns, log_scale=log_scale))
+            columns = _with_rounding(columns, _rounding(sizes, steps + i * len(block)), r, before=found[-1].columns)
+        found.append(_Moved(steps=steps, point=point, columns=columns, sizes=sizes, log_scale=log_scale))
         found = found[-_KEPT:] if look else found[-1:]
     return found
 
 
-def _refactorised(product: Product, moved: _Moved, *, look: bool = True, limit: float = math.inf) -> Product:
+def _refactorised(
+    product: Product, moved: _Moved, *, look: bool = True, last: bool = False, limit: float = math.inf
+) -> Product:
     """Take up what the steps have made of the basis."""
     r = product.u.shape[-1]
     y, noise, outside = moved.columns.tensor_split([r, r + _PROBES], dim=-1)
-    scaled = replace(product, log_d=product.log_d + moved.log_scale[..., None])
-    return push(scaled, y, row_scale=_rms(noise), outside_scale=_rms(outside), look=look, exact=False, limit=limit)
+    sizes, beyond = torch.maximum(moved.sizes, _rms(noise)), _rms(outside) if outside.shape[-1] else None
+    if look and not bool(torch.isfinite(sizes).all()):
+        raise _checks.fail("steps", "maps with finite differentials", "inf or nan")
+    start = replace(product, log_d=product.log_d + moved.log_scale[..., None])
+    pushed = push_in_range(start, y, sizes, outside=beyond, look=look, exact=last, wanted=not last, limit=limit)
+    if look:
+        return pushed
+    finite = torch.isfinite(sizes).all(dim=-1)
+    return replace(pushed, log_amplification=torch.where(finite, pushed.log_amplification, torch.nan))
 
 
 def _beside(*columns: Float[Tensor, "*batch m _"]) -> Float[Tensor, "*batch m all"]:
     """Put columns beside one another, each column in one piece of memory, as LAPACK and layers like them."""
     return torch.cat([column.mT for column in columns], dim=-2).mT
+
+
+def _with_rounding(columns: Tensor, rounding: Tensor, r: int, *, before: Tensor) -> Tensor:
+    """Add rounding to the columns that stand for it: in place where they are new and lie well."""
+    if columns.mT.is_contiguous() and columns.data_ptr() != before.data_ptr():
+        columns[..., r : r + rounding.shape[-1]] += rounding
+        return columns
+    y, noise, outside = columns.tensor_split([r, r + rounding.shape[-1]], dim=-1)
+    return _beside(y, noise + rounding, outside)
 
 
 def _in_range(columns: Tensor, r: int, *, look: bool) -> tuple[Tensor, Tensor, Float[Tensor, "*batch m"]]:
@@ -191,18 +217,24 @@ def _in_range(columns: Tensor, r: int, *, look: bool) -> tuple[Tensor, Tensor, F
     return columns, log, norms(columns[..., :r], dim=-1, look=look)
 
 
-def _rounding(sizes: Float[Tensor, "*batch m"], draws: torch.Generator) -> Float[Tensor, "*batch m probes"]:
+def _sizes(product: Product, *, look: bool) -> Float[Tensor, "*batch m"]:
+    """Norms of the rows of U: 1 where it is square and nothing is zero, to what it is orthonormal to."""
+    if look and product.u.shape[-2] == product.u.shape[-1] and bool(product.log_d.isfinite().all()):
+        return torch.ones_like(product.u[..., 0])
+    return norms(product.u, dim=-1, look=look)
+
+
+def _rounding(sizes: Float[Tensor, "*batch m"], seed: int) -> Float[Tensor, "*batch m probes"]:
     """Draw random columns in proportion to the norms of rows."""
-    normal = torch.randn(sizes.shape[-1], _PROBES, dtype=sizes.dtype, device=sizes.device, generator=draws)
-    return sizes[..., None] * normal
+    return sizes[..., None] * normals(seed, sizes.shape[-1], _PROBES, like=sizes)
 
 
-def _outside(u: Float[Tensor, "*batch m r"], draws: torch.Generator) -> list[Float[Tensor, "*batch m probes"]]:
+def _outside(u: Float[Tensor, "*batch m r"]) -> list[Float[Tensor, "*batch m probes"]]:
     """Draw random columns of size 1 and project them off the range of u; none where u spans the space."""
     m, r = u.shape[-2:]
     if m == r:
         return []
-    normal = torch.randn(m, _PROBES, dtype=u.dtype, device=u.device, generator=draws) / math.sqrt(m)
+    normal = normals(-1, m, _PROBES, like=u) / math.sqrt(m)
     return [normal - u @ (u.mT @ normal)]
 
 

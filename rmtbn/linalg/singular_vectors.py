@@ -9,7 +9,7 @@ from torch import Tensor
 
 from rmtbn import _checks
 from rmtbn.linalg.graded_vectors import leading_vectors
-from rmtbn.linalg.product import LogSingularValues, Product, log_singular_values, orthonormalised
+from rmtbn.linalg.product import LogSingularValues, Product, log_singular_values, orthonormalised, with_unit_rows
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -59,7 +59,7 @@ def singular_vectors(product: Product, count: int) -> SingularVectors:
     ----------
     Eisenstat, Ipsen, SIAM J. Numer. Anal. 32 (1995) 1972: relative perturbation of singular vectors.
     """
-    product = orthonormalised(product)
+    product = with_unit_rows(orthonormalised(product))
     batch, (m, r), n = product.log_d.shape[:-1], product.u.shape[-2:], product.t.shape[-1]
     log_d = product.log_d.reshape(-1, r).cpu().numpy()
     rank = int((log_d > -np.inf).sum(axis=1).min())

@@ -11,8 +11,9 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from rmtbn.linalg import pivots
+from rmtbn.linalg import gram_schmidt, pivots
 from rmtbn.linalg.batched import norms, take
+from rmtbn.linalg.probes import normals
 
 # Rows that differ by less are as well factorised in any order, and so are columns out of order by less: it can cost as
 # much in the condition of T, which multiplies a single rounding error.
@@ -31,7 +32,7 @@ class SortedQR:
     ----------
     q
         Orthonormal columns, shape (..., m, k); zero where not `live`. To within eps times the condition number of Y
-        only, if not `exact`; Q R is right to rounding all the same. None where it was not worth forming.
+        only, if not `exact`; Q R is right to rounding all the same. None if it was not wanted, or is `beyond`.
     r
         Upper triangular, shape (..., k, n); rows that are not `live` are rounding noise.
     columns
@@ -46,6 +47,8 @@ class SortedQR:
         Whether columns that depend on others were not put last though they should be, shape (...): only if not looked.
     cut
         Whether rounding alone says that some pivot is zero, shape (...): no zero row or zero scale explains it.
+    beyond
+        Whether the log amplification is seen to be above the limit, or a pivot to be cut, in some batch entry.
     loss
         Rounding error of each column of Q in units of eps, shape (..., k), >= 1: that of its rows over its pivot.
     amplification
@@ -62,15 +65,17 @@ class SortedQR:
     live: Bool[Tensor, "*batch k"]
     unresolved: Bool[Tensor, "*batch"]
     cut: Bool[Tensor, "*batch"]
+    beyond: bool
     loss: Float[Tensor, "*batch k"]
     amplification: Float[Tensor, "*batch"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class _Triangle:
-    """What `SortedQR` says of R, and how Q is formed."""
+    """What `SortedQR` says of R, the rounding error in each of its rows over eps, and how Q is formed."""
 
     r: Tensor
+    rounding: Tensor
     columns: Tensor
     in_order: bool
     exact: bool
@@ -88,6 +93,7 @@ def sorted_qr(
     inherited: tuple[Float[Tensor, "*batch n"], Float[Tensor, "*batch m"]] | None = None,
     look: bool = True,
     exact: bool = True,
+    wanted: bool = True,
     limit: float = math.inf,
 ) -> SortedQR:
     """Factorise Y with its columns sorted by scale and its rows by size.
@@ -103,7 +109,7 @@ def sorted_qr(
     log_scale
         Logs of the scales that multiply the columns; -inf allowed.
     row_scale
-        To which the rounding errors in the rows of Y are in proportion; the norms of the rows if None or smaller.
+        To which the rounding errors in the rows of Y are in proportion: their norms, which it is if None, or more.
     inherited
         Errors that the columns had before Y was formed, in units of eps, and how large such an error of size 1 comes
         out in each row of Y; none if None.
@@ -113,6 +119,8 @@ def sorted_qr(
     exact
         Whether Q must be orthonormal to rounding. If not, and the host looks, a regular Y is solved for it,
         Q = Y R^-1: in half the time, and its rows may lie in any order.
+    wanted
+        Whether Q is to be formed.
     limit
         Of the log amplification: above it, or where a pivot is cut, Q is not formed, if the host looks.
 
@@ -125,24 +133,25 @@ def sorted_qr(
     Tomas, Chang, Scalettar, Bai, IPDPS 2012: columns sorted before the QR in place of pivoting within it.
     Cox, Higham, in Numerical Analysis 1997, Longman 1998: Householder QR is stable row by row.
     """
-    sizes = norms(y, dim=-1, look=look)
-    sizes = sizes if row_scale is None else torch.maximum(sizes, row_scale)
+    sizes = norms(y, dim=-1, look=look) if row_scale is None else row_scale
     rows = _by_size(sizes, look=look)
     rest = _tail_norms(sizes if rows is None else sizes.gather(-1, rows))[..., : min(y.shape[-2:])]
-    error, outside = inherited or (torch.zeros_like(y[..., 0, :]), torch.zeros_like(sizes))
-    outside = _tail_norms(outside if rows is None else outside.gather(-1, rows))[..., : rest.shape[-1]]
+    if inherited is not None:
+        outside = inherited[1] if rows is None else inherited[1].gather(-1, rows)
+        inherited = (inherited[0], _tail_norms(outside)[..., : rest.shape[-1]])
     solved = _solved(y, log_scale, rest, limit=limit) if look and not exact else None
-    found = solved or _reflected(y, log_scale, rest, rows=rows, inherited=(error, outside), look=look)
+    found = solved or _reflected(y, log_scale, rest, rows=rows, inherited=inherited, look=look)
     r, live = found.r, found.live
-    rounding = torch.maximum(rest, norms(r, dim=-1, look=look)) * live
+    rounding = found.rounding * live
     diagonal = torch.where(live, r.diagonal(dim1=-2, dim2=-1).abs(), 1.0)
-    brought = error.gather(-1, found.columns)[..., : rest.shape[-1]] * outside / diagonal
-    doubtful = live & (diagonal <= torch.finfo(r.dtype).eps ** 0.5 * rest)
-    doubt = torch.where(doubtful, brought, 0.0).amax(dim=-1).double()
-    amplification = torch.maximum(_amplification(r, rounding, live, look=look), doubt)
-    hopeless = look and math.isfinite(limit) and bool((found.cut | (amplification.log() > limit)).any())
+    amplification = _amplification(r, rounding, live, look=look)
+    if inherited is not None:
+        brought = inherited[0].gather(-1, found.columns)[..., : rest.shape[-1]] * inherited[1] / diagonal
+        doubtful = live & (diagonal <= torch.finfo(r.dtype).eps ** 0.5 * rest)
+        amplification = torch.maximum(amplification, torch.where(doubtful, brought, 0.0).amax(dim=-1).double())
+    beyond = look and math.isfinite(limit) and bool((found.cut | (amplification.log() > limit)).any())
     return SortedQR(
-        q=None if hopeless else found.form_q(),
+        q=found.form_q() if wanted and not beyond else None,
         r=r,
         columns=found.columns,
         in_order=found.in_order,
@@ -150,6 +159,7 @@ def sorted_qr(
         live=live,
         unresolved=found.unresolved,
         cut=found.cut,
+        beyond=beyond,
         loss=torch.where(live, rounding / diagonal, 1.0).clamp_min(1.0),
         amplification=amplification,
     )
@@ -169,7 +179,8 @@ def _solved(y: Tensor, log_scale: Tensor, rest: Tensor, *, limit: float) -> _Tri
     in_order = _in_order(size)
     columns = _unsorted(size) if in_order else size.argsort(dim=-1, descending=True, stable=True)
     permuted = y if in_order else take(y, columns, dim=-1)
-    r = _upper(torch.geqrf(permuted)[0], y.shape[-1])
+    at_once = gram_schmidt.factorised(permuted) if gram_schmidt.pays(y.shape[-1], y.dtype) else None
+    q, r = at_once or (None, torch.geqrf(permuted)[0][..., : y.shape[-1], :].mT.tril_().mT)
     diagonal = r.diagonal(dim1=-2, dim2=-1).abs()
     regular = (diagonal > eps**0.5 * rest) & (diagonal > eps**_SOLVABLE * diagonal.amax(dim=-1, keepdim=True))
     rounding = torch.maximum(rest, norms(r, dim=-1))
@@ -178,13 +189,14 @@ def _solved(y: Tensor, log_scale: Tensor, rest: Tensor, *, limit: float) -> _Tri
     none = torch.zeros_like(rest[..., 0], dtype=torch.bool)
     return _Triangle(
         r=r,
+        rounding=rounding,
         columns=columns,
         in_order=in_order,
         exact=False,
         live=diagonal > 0,
         unresolved=none,
         cut=none,
-        form_q=lambda: torch.linalg.solve_triangular(r, permuted, upper=True, left=False),
+        form_q=lambda: torch.linalg.solve_triangular(r, permuted, upper=True, left=False) if q is None else q,
     )
 
 
@@ -194,7 +206,7 @@ def _reflected(
     rest: Tensor,
     *,
     rows: Tensor | None,
-    inherited: tuple[Tensor, Tensor],
+    inherited: tuple[Tensor, Tensor] | None,
     look: bool,
 ) -> _Triangle:
     """Factorise with rows and columns sorted, columns that depend on others last; Q is to be formed of reflections."""
@@ -203,12 +215,12 @@ def _reflected(
     in_order = look and _in_order(size)
     by_size = _unsorted(size) if in_order else size.argsort(dim=-1, descending=True, stable=True)
     dependent = torch.zeros_like(log_scale, dtype=torch.bool)
-    columns = by_size
+    columns, (error, outside) = by_size, inherited or (torch.zeros_like(y[..., 0, :]), torch.zeros_like(rest))
     while True:
         packed, tau = torch.geqrf(sorted_y if in_order else take(sorted_y, columns, dim=-1))
         r = _upper(packed, rest.shape[-1])
         structural = pivots.structural_zeros(rest, log_scale.gather(-1, columns))
-        carried = (inherited[0].gather(-1, columns), inherited[1])
+        carried = (error.gather(-1, columns), outside)
         live, leftover = pivots.rank(r, rest, structural, inherited=carried, look=look)
         # a column that a zero pivot's noise stands for is not known to depend on anything
         zero = ~(live | structural | leftover[..., : live.shape[-1]])
@@ -220,6 +232,7 @@ def _reflected(
         columns = by_size.gather(-1, dependent.gather(-1, by_size).to(torch.int8).argsort(dim=-1, stable=True))
     return _Triangle(
         r=r,
+        rounding=torch.maximum(rest, norms(r, dim=-1, look=look)),
         columns=columns,
         in_order=in_order,
         exact=True,
@@ -269,9 +282,8 @@ def _amplification(
     r: Tensor, rounding: Tensor, live: Bool[Tensor, "*batch k"], *, look: bool
 ) -> Float[Tensor, "*batch"]:
     """Estimate ||R^-1 diag(rounding)||_F / √rank from random vectors."""
-    generator = torch.Generator(r.device).manual_seed(0)
-    probes = torch.randn(r.shape[-2], _PROBES, dtype=r.dtype, device=r.device, generator=generator)
     regular = pivots.without(r, ~live, look=look)
+    probes = normals(0, r.shape[-2], _PROBES, like=r)
     solved = torch.linalg.solve_triangular(regular, rounding[..., None] * probes, upper=True)
     square = solved.double().square().sum(dim=(-2, -1)) / (_PROBES * live.sum(dim=-1).clamp_min(1))
     return square.sqrt().clamp_min(1.0)

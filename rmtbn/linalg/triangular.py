@@ -45,16 +45,25 @@ def multiply(
     n = a.shape[-1]
     if not pays(n):
         return a @ b
-    edges = [n * i // PANELS for i in range(PANELS + 1)]
-    found = torch.zeros_like(b, memory_format=torch.contiguous_format)
-    for i, (top, bottom) in enumerate(pairwise(edges)):
-        rows = a[..., top:bottom, :]
-        if not triangular:
-            found[..., top:bottom, :] = rows[..., top:] @ b[..., top:, :]
-            continue
-        for left, right in zip(edges[i:], edges[i + 1 :], strict=False):
-            found[..., top:bottom, left:right] = rows[..., top:right] @ b[..., top:right, left:right]
+    found = torch.empty_like(b, memory_format=torch.contiguous_format)
+    single = found.numel() == found.shape[-2] * found.shape[-1]
+    parts = [part[(0,) * (part.ndim - 2)] for part in (found, a, b)] if single else [found, a, b]
+    _multiply_panels(*parts, triangular=triangular)
     return found
+
+
+def _multiply_panels(found: Tensor, a: Tensor, b: Tensor, *, triangular: bool) -> None:
+    """Write the product panel by panel; a single matrix without copies."""
+    edges = [a.shape[-1] * i // PANELS for i in range(PANELS + 1)]
+    multiply_into = torch.mm if found.ndim == 2 else torch.matmul
+    for i, (top, bottom) in enumerate(pairwise(edges)):
+        rows, place = a[..., top:bottom, :], found[..., top:bottom, :]
+        if not triangular:
+            multiply_into(rows[..., top:], b[..., top:, :], out=place)
+            continue
+        place[..., :top] = 0.0
+        for left, right in zip(edges[i:], edges[i + 1 :], strict=False):
+            multiply_into(rows[..., top:right], b[..., top:right, left:right], out=place[..., left:right])
 
 
 def keeps_panels(columns: Tensor) -> bool:

@@ -133,7 +133,7 @@ def _by_product(links: Chain, x: Tensor) -> tuple[np.ndarray, float, float | Non
     steps = _steps(links)
     if links.rank < links.start_rows:
         start = products.identity(links.start_rows, batch=(1,), dtype=x.dtype, device=x.device)
-        return *_values(push_forward(start, x, steps)[0]), None
+        return *_values(push_forward(start, x, steps, wanted=False)[0]), None
     apart = batch_leaks.leaks(links, like=x)
     if apart is not None:
         others, error = _values(_in_pairs(batch_leaks.on(apart.others), steps))

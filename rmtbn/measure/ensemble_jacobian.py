@@ -102,7 +102,7 @@ def _product(chain: list[Step], x: Tensor, *, count: int, coupled: bool) -> tupl
     """Log singular values (networks, outputs), their error and no floor, by re-factorised push-forward."""
     groups = 1 if coupled else len(x)
     product = products.identity(x.numel() // groups, batch=(count * groups,), dtype=x.dtype, device=x.device)
-    product, point = push_forward(product, _repeated(x, count), chain)
+    product, point = push_forward(product, _repeated(x, count), chain, wanted=False)
     _check_finite(point)
     found = products.log_singular_values(product)
     rows = _padded(found.values.numpy(), product.u.shape[-2]).reshape(count, -1)

@@ -67,8 +67,8 @@ def by_product(segments: Sequence[Sequence[nn.Module]], x: Tensor, *, coupled: b
     groups = 1 if coupled else x.shape[0]
     product = products.identity(x.numel() // groups, batch=(groups,), dtype=x.dtype, device=x.device)
     found = []
-    for layers in segments:
-        product, x = push_forward(product, x, _steps(layers, budget))
+    for i, layers in enumerate(segments, 1):
+        product, x = push_forward(product, x, _steps(layers, budget), wanted=i < len(segments))
         result = products.log_singular_values(product)
         values = _padded(result.values.numpy(), product.u.shape[-2])
         found.append(Found(values=values.ravel(), relative_error=float(result.relative_error.max())))
