@@ -27,7 +27,7 @@ _LIMIT = {torch.float64: 11.4, torch.float32: 8.7}
 _AT, _LEAST = 50, 2.0
 # Errors of n pushes add up to n^(3/4) of one (graded_products.md, section 5), so the limit falls by as much.
 _FALL = 0.75
-_PROBES = 4
+_PROBES = 8
 # What the basis became after so many steps is kept: most blocks that are cut lose one or two steps.
 _KEPT = 3
 # Blocks between two looks of the host at a device that it must wait for: twice as many each time, up to

@@ -19,7 +19,7 @@ from rmtbn.linalg import dense, lanczos, slq
 from rmtbn.linalg import product as products
 from rmtbn.linalg.push_forward import TangentMap, push_forward
 from rmtbn.measure.jacobian_operator import layered, rank_bounds, rank_bounds_along
-from rmtbn.measure.tangents import acts_on_entries, push_tangents
+from rmtbn.measure.tangents import acts_on_entries, has_rule, push_tangents
 
 _PRECISION = 1e-6  # asked of each value by the route "lanczos", relative to the value; eps sets a limit
 
@@ -200,8 +200,9 @@ def _push_layers(
 ) -> tuple[Tensor, Float[Tensor, "groups k r"]]:
     """Apply layers to a point, and their differentials there to the columns of u."""
     tangents = u.movedim(-1, 0).reshape(-1, *point.shape)
-    for layer in layers:
-        tangents = push_tangents(layer, point, tangents, memory_budget=memory_budget)
+    for before, layer in zip([None, *layers], layers, strict=False):
+        fresh = type(before) is nn.Linear and has_rule(before)  # a product of matrices, which nobody else holds
+        tangents = push_tangents(layer, point, tangents, memory_budget=memory_budget, overwrite=fresh)
         point = layer(point)
     return point, tangents.reshape(len(tangents), u.shape[0], -1).movedim(0, -1)
 

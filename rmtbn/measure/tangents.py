@@ -9,11 +9,13 @@ from torch import Tensor, nn
 from torch.func import jvp, vmap
 from torch.nn.modules.batchnorm import _BatchNorm
 
-# (layer, point, tangents) -> images of the tangents; tangents have one leading dimension more than the point.
-Rule: TypeAlias = Callable[[nn.Module, Tensor, Tensor], Tensor]
+# (layer, point) -> derivative of an activation, which acts on each entry alone
+Slope: TypeAlias = Callable[[nn.Module, Tensor], Tensor]
 
 
-def push_tangents(layer: nn.Module, point: Tensor, tangents: Tensor, *, memory_budget: int) -> Tensor:
+def push_tangents(
+    layer: nn.Module, point: Tensor, tangents: Tensor, *, memory_budget: int, overwrite: bool = False
+) -> Tensor:
     """Apply the differential of a layer at a point to tangents.
 
     By forward-mode differentiation (`torch.func.jvp` under `vmap`), except for the layers of which the rule is known
@@ -30,6 +32,8 @@ def push_tangents(layer: nn.Module, point: Tensor, tangents: Tensor, *, memory_b
         Directions at the point, shape (r, B, ...features).
     memory_budget
         Bytes that the intermediate results of one chunk of tangents may take.
+    overwrite
+        Whether the result may take the place of the tangents, as it does for activations.
 
     Returns
     -------
@@ -37,7 +41,7 @@ def push_tangents(layer: nn.Module, point: Tensor, tangents: Tensor, *, memory_b
         Directions at the output, shape (r, *output).
     """
     if has_rule(layer):
-        return _RULES[type(layer)](layer, point, tangents)
+        return _by_rule(layer, point, tangents, overwrite=overwrite)
     if is_stock_batch_norm(layer):
         return normalised_tangents(cast(_BatchNorm, layer), point, tangents)
     # the input, the output and about as much again in between, of tangents and of their gradients
@@ -48,7 +52,7 @@ def push_tangents(layer: nn.Module, point: Tensor, tangents: Tensor, *, memory_b
 
 def has_rule(layer: nn.Module) -> bool:
     """Tell whether the differential is known here: a linear layer, or an activation, which acts on each entry alone."""
-    return type(layer) in _RULES and not (layer._forward_hooks or layer._forward_pre_hooks)
+    return type(layer) in _KNOWN and not (layer._forward_hooks or layer._forward_pre_hooks)
 
 
 def acts_on_entries(layer: nn.Module) -> bool:
@@ -90,45 +94,38 @@ def normalised_tangents(layer: _BatchNorm, point: Tensor, tangents: Tensor) -> T
     return (centred - direction * (direction * centred).mean(dim=inner, keepdim=True)) * (gamma * scale)
 
 
-def _identity(layer: nn.Module, point: Tensor, tangents: Tensor) -> Tensor:  # noqa: ARG001
-    return tangents
+def _by_rule(layer: nn.Module, point: Tensor, tangents: Tensor, *, overwrite: bool) -> Tensor:
+    if type(layer) is nn.Identity:
+        return tangents
+    if type(layer) is nn.Linear:
+        # as one matrix: of tangents that do not lie in order, `tangents @ weight.mT` makes a product for each tangent
+        moved = tangents.reshape(-1, layer.weight.shape[1]) @ layer.weight.mT
+        return moved.reshape(*tangents.shape[:-1], layer.weight.shape[0])
+    slope = _SLOPES[type(layer)](layer, point)
+    return tangents.mul_(slope) if overwrite else tangents * slope
 
 
-def _linear(layer: nn.Module, point: Tensor, tangents: Tensor) -> Tensor:  # noqa: ARG001
-    weight = cast(nn.Linear, layer).weight
-    # as one matrix: of tangents that do not lie in order, `tangents @ weight.mT` makes a product for each tangent
-    return (tangents.reshape(-1, weight.shape[1]) @ weight.mT).reshape(*tangents.shape[:-1], weight.shape[0])
+def _relu(layer: nn.Module, point: Tensor) -> Tensor:  # noqa: ARG001
+    return point > 0
 
 
-def _relu(layer: nn.Module, point: Tensor, tangents: Tensor) -> Tensor:  # noqa: ARG001
-    return tangents * (point > 0)
+def _tanh(layer: nn.Module, point: Tensor) -> Tensor:  # noqa: ARG001
+    """1/cosh²."""
+    return point.cosh().reciprocal().square()
 
 
-def _tanh(layer: nn.Module, point: Tensor, tangents: Tensor) -> Tensor:  # noqa: ARG001
-    """Multiply by 1/cosh²."""
-    return tangents * point.cosh().reciprocal().square()
+def _sigmoid(layer: nn.Module, point: Tensor) -> Tensor:  # noqa: ARG001
+    """σ(x) σ(-x)."""
+    return point.sigmoid() * (-point).sigmoid()
 
 
-def _sigmoid(layer: nn.Module, point: Tensor, tangents: Tensor) -> Tensor:  # noqa: ARG001
-    """Multiply by σ(x) σ(-x)."""
-    return tangents * (point.sigmoid() * (-point).sigmoid())
+def _gelu(layer: nn.Module, point: Tensor) -> Tensor:
+    """Φ(x) + x Φ'(x); by autodiff for the approximate form."""
+    if cast(nn.GELU, layer).approximate != "none":
+        return jvp(layer, (point,), (torch.ones_like(point),))[1]
+    density = (-0.5 * point.square()).exp() / math.sqrt(2.0 * math.pi)
+    return 0.5 * torch.special.erfc(-point / math.sqrt(2.0)) + point * density
 
 
-def _gelu(layer: nn.Module, point: Tensor, tangents: Tensor) -> Tensor:
-    """Multiply by Φ(x) + x Φ'(x); by autodiff for the approximate form."""
-    if layer.approximate != "none":
-        slope = jvp(layer, (point,), (torch.ones_like(point),))[1]
-    else:
-        density = (-0.5 * point.square()).exp() / math.sqrt(2.0 * math.pi)
-        slope = 0.5 * torch.special.erfc(-point / math.sqrt(2.0)) + point * density
-    return tangents * slope
-
-
-_RULES: dict[type[nn.Module], Rule] = {
-    nn.GELU: _gelu,
-    nn.Identity: _identity,
-    nn.Linear: _linear,
-    nn.ReLU: _relu,
-    nn.Sigmoid: _sigmoid,
-    nn.Tanh: _tanh,
-}
+_SLOPES: dict[type[nn.Module], Slope] = {nn.GELU: _gelu, nn.ReLU: _relu, nn.Sigmoid: _sigmoid, nn.Tanh: _tanh}
+_KNOWN = {nn.Identity, nn.Linear, *_SLOPES}
