@@ -25,6 +25,7 @@ def norms(x: Tensor, *, dim: int, look: bool = True) -> Tensor:
     look
         Whether the host may look at the numbers, and spare what they allow.
     """
-    found = torch.linalg.vecdot(x, x, dim=dim).sqrt()  # several times faster than vector_norm on the CPU
+    lies_well = x.stride(dim) == 1  # else products first are several times faster on the CPU
+    found = torch.linalg.vector_norm(x, dim=dim) if lies_well else torch.linalg.vecdot(x, x, dim=dim).sqrt()
     small = torch.finfo(x.dtype).tiny ** 0.5 / torch.finfo(x.dtype).eps
     return found if look and bool((found > small).all()) else torch.maximum(found, x.abs().amax(dim=dim))

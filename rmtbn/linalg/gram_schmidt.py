@@ -26,10 +26,11 @@ def pays(n: int, dtype: torch.dtype) -> bool:
     return n >= _LEAST[dtype]
 
 
-def factorised(
-    y: Float[Tensor, "*batch m n"],
-) -> tuple[Float[Tensor, "*batch m n"], Float[Tensor, "*batch n n"]] | None:
+def factorised(y: Float[Tensor, "*batch m n"]) -> tuple[Float[Tensor, "*batch m n"], Float[Tensor, "*batch n n"]]:
     """Factorise Y = Q R, m >= n.
+
+    From the first panel on that is too ill conditioned to be orthonormalised by its Gram matrix, the rest is left to
+    Householder's method.
 
     Parameters
     ----------
@@ -39,20 +40,31 @@ def factorised(
     Returns
     -------
     q, r
-        Shapes (..., m, n) and (..., n, n), R upper triangular with a diagonal that is positive but for the last few; or
-        None if some panel is too ill conditioned to be orthonormalised by its Gram matrix.
+        Shapes (..., m, n) and (..., n, n), R upper triangular.
     """
     n = y.shape[-1]
     width = _PANEL if n <= _SMALL else _PANEL_OF_LARGE
-    tail = n - (n - _TAIL) // width * width
     q = y.mT.clone(memory_format=torch.contiguous_format).reshape(-1, n, y.shape[-2]).mT
     r = torch.zeros_like(q[..., :n, :])
-    eye = torch.eye(width, dtype=y.dtype, device=y.device).expand(len(q), width, width)
-    lowers, inverses, infos = [], [], []
-    for first in range(0, n - tail, width):
+    done = _by_panels(q, r, range(0, n - _TAIL - width + 1, width), width=width)
+    if done + _TAIL + width <= n:  # later panels are spoilt
+        torch.sub(y.reshape(q.shape)[..., done:], q[..., :done] @ r[..., :done, done:], out=q[..., done:])
+    rest = q[..., done:]
+    corner = torch.geqrf(rest)[0][..., : n - done, :].triu()
+    rest.copy_(torch.linalg.solve_triangular(corner, rest, upper=True, left=False))
+    r[..., done:, done:] = corner
+    r[..., done:, :done] = 0.0
+    return q.reshape(y.shape), r.reshape(*y.shape[:-2], n, n)
+
+
+def _by_panels(q: Tensor, r: Tensor, firsts: range, *, width: int) -> int:
+    """Orthonormalise Q panel by panel, writing R, and return how many columns came out well."""
+    eye = torch.eye(width, dtype=q.dtype, device=q.device).expand(len(q), width, width)
+    lowers, inverses = [], []
+    for first in firsts:
         last = first + width
         panel, rest = q[..., first:last], q[..., last:]
-        lower, info = torch.linalg.cholesky_ex(panel.mT @ panel)
+        lower = torch.linalg.cholesky_ex(panel.mT @ panel).L
         inverse = torch.linalg.solve_triangular(lower.mT, eye, upper=True)
         panel.copy_(panel @ inverse)
         shares = panel.mT @ rest
@@ -60,17 +72,14 @@ def factorised(
         r[..., first:last, first:last], r[..., first:last, last:] = lower.mT, shares
         lowers.append(lower)
         inverses.append(inverse)
-        infos.append(info)
-    if bool(torch.stack(infos).any()) or not _mild(torch.stack(lowers), torch.stack(inverses)):
-        return None
-    panel = q[..., n - tail :]
-    corner = torch.geqrf(panel)[0][..., :tail, :].triu()
-    panel.copy_(torch.linalg.solve_triangular(corner, panel, upper=True, left=False))
-    r[..., n - tail :, n - tail :] = corner
-    return q.reshape(y.shape), r.reshape(*y.shape[:-2], n, n)
+    return width * _mild(torch.stack(lowers), torch.stack(inverses)) if lowers else 0
 
 
-def _mild(lowers: Float[Tensor, "*many k k"], inverses: Float[Tensor, "*many k k"]) -> bool:
-    """Tell whether every R = L', its columns made unit, is well conditioned: ‖R‖_F ‖R^-1‖_F / k is small."""
+def _mild(lowers: Float[Tensor, "panels batch k k"], inverses: Float[Tensor, "panels batch k k"]) -> int:
+    """Count the panels before the first in which R = L', its columns made unit, is not well conditioned.
+
+    That is ‖R‖_F ‖R^-1‖_F / k of more than `_MILD`, or not a number where a pivot was not positive.
+    """
     inverse = inverses.square() * lowers.square().sum(dim=-1)[..., None]
-    return bool((inverse.sum(dim=(-2, -1)).sqrt() <= _MILD * inverses.shape[-1] ** 0.5).all())
+    mild = (inverse.sum(dim=(-2, -1)).sqrt() <= _MILD * inverses.shape[-1] ** 0.5).all(dim=-1)
+    return int(mild.to(torch.uint8).cumprod(dim=0).sum())

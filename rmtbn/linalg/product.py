@@ -238,7 +238,8 @@ def _absorb(product: Product, factors: SortedQR, q: Tensor, *, look: bool) -> Pr
     old = product.log_d.gather(-1, factors.columns)
     pivots = r.diagonal(dim1=-2, dim2=-1).abs().double().log()
     log_d = torch.where(live, old[..., : live.shape[-1]] + pivots, -torch.inf)
-    t, in_panels = _multiplied(graded_ratios.ratios(r, old, log_d, look=look), product, factors, look=look)
+    ratios = graded_ratios.ratios(r, old, log_d, look=look).to(product.t.dtype)
+    t, in_panels = _multiplied(ratios, product, factors, look=look)
     inherited = product.column_error.gather(-1, factors.columns)
     added = _SAFETY * torch.finfo(r.dtype).eps * live.sum(dim=-1).sqrt() * factors.amplification
     pushed = Product(
@@ -297,7 +298,7 @@ class LogSingularValues:
     relative_error: Float[Tensor, "*batch"]
 
 
-def log_singular_values(product: Product) -> LogSingularValues:
+def log_singular_values(product: Product, *, accuracy: float = 1e-13) -> LogSingularValues:
     """Compute all log singular values of a product.
 
     Those of diag(exp(log_d)) T, by one-sided Jacobi in float64 on the CPU (`rmtbn.linalg.graded`).
@@ -306,6 +307,8 @@ def log_singular_values(product: Product) -> LogSingularValues:
     ----------
     product
         The product, shape (..., m, n).
+    accuracy
+        What the last step may change of each value, relatively, if that is more than a share of the error there is.
 
     Returns
     -------
@@ -318,13 +321,15 @@ def log_singular_values(product: Product) -> LogSingularValues:
     t = product.t.reshape(-1, r, product.t.shape[-1]).double().cpu().numpy()
     values = torch.full((len(log_d), min(product.u.shape[-2], t.shape[-1])), -torch.inf, dtype=torch.float64)
     condition = torch.ones(len(log_d), dtype=torch.float64)
-    accuracy = (_SHARE * product.error).clamp(1e-13, 1e-3).reshape(-1).tolist()
+    share = (_SHARE * product.error.cpu()).clamp(1e-13, 1e-3).reshape(-1)
+    allowed = share.clamp_min(accuracy).tolist()
     for i, live in enumerate(log_d > -float("inf")):
         if live.any():
-            found, condition[i] = graded.log_singular_values(log_d[i][live], t[i][live], accuracy=accuracy[i])
+            found, condition[i] = graded.log_singular_values(log_d[i][live], t[i][live], accuracy=allowed[i])
             values[i, : found.size] = torch.from_numpy(found)
     largest = product.log_d.nan_to_num(neginf=0.0).abs().amax(dim=-1).cpu()
     of_t = _SAFETY * torch.finfo(product.t.dtype).eps * condition.reshape(batch) / r  # T is rounded anew in each push
     rounding = torch.finfo(torch.float64).eps * (condition.reshape(batch) + largest)
-    error = product.error.cpu() + math.sqrt(max(product.pushes, 1)) * of_t + rounding
+    beyond_share = torch.where(share < accuracy, accuracy, 0.0).reshape(batch)
+    error = product.error.cpu() + math.sqrt(max(product.pushes, 1)) * of_t + rounding + beyond_share
     return LogSingularValues(values=values.reshape(*batch, -1), relative_error=error)

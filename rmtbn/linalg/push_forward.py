@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from rmtbn import _checks
+from rmtbn.linalg import heap
 from rmtbn.linalg.batched import norms
 from rmtbn.linalg.floating_range import FAR, rescaled
 from rmtbn.linalg.probes import normals
@@ -24,6 +25,10 @@ Step: TypeAlias = Sequence[TangentMap]
 # state 1e-9 … 4e-9 in float64 and 0.15 in float32 at N = 512 (0.07 at N = 128); a lower limit in float32 buys accuracy
 # at the price of a push per layer.
 _LIMIT = {torch.float64: 11.4, torch.float32: 8.7}
+# The same where the arithmetic is double and the values are asked to single precision.
+_LIMIT_OF_SINGLE = 22.0
+# Where a block of one or two steps takes more than this share of the limit of float32, that is done.
+_SLOW = 0.75
 _AT, _LEAST = 50, 2.0
 # Errors of n pushes add up to n^(3/4) of one (graded_products.md, section 5), so the limit falls by as much.
 _FALL = 0.75
@@ -60,7 +65,13 @@ class _Moved:
 
 
 def push_forward(
-    product: Product, point: Tensor, steps: Sequence[Step], *, attended: bool | None = None, wanted: bool = True
+    product: Product,
+    point: Tensor,
+    steps: Sequence[Step],
+    *,
+    attended: bool | None = None,
+    wanted: bool = True,
+    single: bool = False,
 ) -> tuple[Product, Tensor]:
     """Multiply a product by the differentials of a chain of maps, taken along the orbit of a point.
 
@@ -81,6 +92,9 @@ def push_forward(
         the CPU.
     wanted
         Whether U is needed at the end; singular values and right singular vectors do without.
+    single
+        Whether values are asked to single precision only, and the maps take tangents in double as well. A product in
+        float32 that would have to be re-factorised after every step is then formed in float64, in long blocks.
 
     Returns
     -------
@@ -93,8 +107,8 @@ def push_forward(
         If a differential is not finite.
     """
     attended = product.u.device.type == "cpu" if attended is None else attended
-    limit = max(_LEAST, _LIMIT[product.u.dtype] - _FALL * math.log(max(1.0, len(steps) / _AT)))
-    seen: Seen = {}
+    heap.keep(16 * product.u.nbytes if attended else 0)
+    limit, seen = _limit(product, len(steps), single=single), Seen()
     known: list[_Moved] = []
     done, stride, rounds, look = 0, 1, 1, attended
     while done < len(steps):
@@ -109,6 +123,10 @@ def push_forward(
         if math.isnan(growth):  # something was met that needs looking at
             look, stride = True, 1
             continue
+        if single and length <= 2 and product.u.dtype == torch.float32 and growth > _SLOW * limit:
+            product, known = replace(product, u=product.u.double()), []
+            limit, stride = _limit(product, len(steps), single=True), 2
+            continue
         accepted = length == 1 or growth <= limit
         if accepted:
             product, point, done = pushed, image, done + sum(len(block) for block in blocks)
@@ -117,6 +135,13 @@ def push_forward(
         seen = noted(seen, length, growth, limit=limit)
         stride = longest(seen, limit=limit, at_most=2 * length if accepted else length - 1)
     return product if product.exact else push(product, product.u, wanted=wanted), point
+
+
+def _limit(product: Product, steps: int, *, single: bool) -> float:
+    """Log amplification up to which a block of a chain of so many steps is accepted."""
+    single = single and product.u.dtype == torch.float64
+    limit = _LIMIT_OF_SINGLE if single else _LIMIT[product.u.dtype]
+    return max(_LEAST, limit - _FALL * math.log(max(1.0, steps / _AT)))
 
 
 def _blocks(steps: Sequence[Step], stride: int, count: int) -> list[Sequence[Step]]:

@@ -21,6 +21,8 @@ _ALIKE = 32.0
 # Q = Y R^-1 is orthonormal up to eps times the condition number of Y, for which the ratio of the pivots stands: at
 # eps^(2/3) the columns are still as good as orthonormal, in float32 too (section 1).
 _SOLVABLE = 2.0 / 3.0
+# Pivots that stand for zeros come out below so many eps of the rows that are left (section 3).
+_NOISE = 3000.0
 _PROBES = 8
 
 
@@ -179,10 +181,14 @@ def _solved(y: Tensor, log_scale: Tensor, rest: Tensor, *, limit: float) -> _Tri
     in_order = _in_order(size)
     columns = _unsorted(size) if in_order else size.argsort(dim=-1, descending=True, stable=True)
     permuted = y if in_order else take(y, columns, dim=-1)
-    at_once = gram_schmidt.factorised(permuted) if gram_schmidt.pays(y.shape[-1], y.dtype) else None
-    q, r = at_once or (None, torch.geqrf(permuted)[0][..., : y.shape[-1], :].mT.tril_().mT)
+    if gram_schmidt.pays(y.shape[-1], y.dtype):
+        q, r = gram_schmidt.factorised(permuted)
+    else:
+        q, r = None, torch.geqrf(permuted)[0][..., : y.shape[-1], :].mT.tril_().mT
     diagonal = r.diagonal(dim1=-2, dim2=-1).abs()
-    regular = (diagonal > eps**0.5 * rest) & (diagonal > eps**_SOLVABLE * diagonal.amax(dim=-1, keepdim=True))
+    regular = (diagonal > max(eps**_SOLVABLE, _NOISE * eps) * rest) & (
+        diagonal > eps**_SOLVABLE * diagonal.amax(dim=-1, keepdim=True)
+    )
     rounding = torch.maximum(rest, norms(r, dim=-1))
     if not bool(regular.all()) and not bool(_amplification(r, rounding, diagonal > 0, look=True).log().max() > limit):
         return None

@@ -8,7 +8,9 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from types import MappingProxyType
+from typing import cast
 
 import numpy as np
 import torch
@@ -19,7 +21,7 @@ from rmtbn.linalg import dense, lanczos, slq
 from rmtbn.linalg import product as products
 from rmtbn.linalg.push_forward import TangentMap, push_forward
 from rmtbn.measure.jacobian_operator import layered, rank_bounds, rank_bounds_along
-from rmtbn.measure.tangents import acts_on_entries, has_rule, push_tangents
+from rmtbn.measure.tangents import acts_on_entries, has_rule, push_tangents, push_through_pair
 
 _PRECISION = 1e-6  # asked of each value by the route "lanczos", relative to the value; eps sets a limit
 
@@ -66,10 +68,11 @@ def by_product(segments: Sequence[Sequence[nn.Module]], x: Tensor, *, coupled: b
     """
     groups = 1 if coupled else x.shape[0]
     product = products.identity(x.numel() // groups, batch=(groups,), dtype=x.dtype, device=x.device)
+    single = x.dtype == torch.float32 and x.device.type == "cpu" and all(map(has_rule, chain.from_iterable(segments)))
     found = []
     for i, layers in enumerate(segments, 1):
-        product, x = push_forward(product, x, _steps(layers, budget), wanted=i < len(segments))
-        result = products.log_singular_values(product)
+        product, x = push_forward(product, x, _steps(layers, budget), wanted=i < len(segments), single=single)
+        result = products.log_singular_values(product, accuracy=1e-4 if single else 1e-13)
         values = _padded(result.values.numpy(), product.u.shape[-2])
         found.append(Found(values=values.ravel(), relative_error=float(result.relative_error.max())))
     return found
@@ -200,11 +203,26 @@ def _push_layers(
 ) -> tuple[Tensor, Float[Tensor, "groups k r"]]:
     """Apply layers to a point, and their differentials there to the columns of u."""
     tangents = u.movedim(-1, 0).reshape(-1, *point.shape)
-    for before, layer in zip([None, *layers], layers, strict=False):
+    rest = list(layers)
+    if _are_pair(layers, point, tangents):
+        linear, activation, *rest = layers
+        point = linear(point)
+        tangents = push_through_pair(cast(nn.Linear, linear), activation, point, tangents)
+        point = activation(point)
+    for before, layer in zip([None, *rest], rest, strict=False):
         fresh = type(before) is nn.Linear and has_rule(before)  # a product of matrices, which nobody else holds
         tangents = push_tangents(layer, point, tangents, memory_budget=memory_budget, overwrite=fresh)
         point = layer(point)
     return point, tangents.reshape(len(tangents), u.shape[0], -1).movedim(0, -1)
+
+
+def _are_pair(layers: Sequence[nn.Module], point: Tensor, tangents: Tensor) -> bool:
+    """Tell whether weights that must be brought to another dtype anyway may be multiplied by slopes in passing."""
+    if tangents.dtype == point.dtype or point.ndim != 2 or len(point) > 1 or len(layers) < 2:
+        return False
+    linear, activation = layers[:2]
+    known = type(linear) is nn.Linear and has_rule(linear) and has_rule(activation)
+    return known and type(activation) not in (nn.Linear, nn.Identity)
 
 
 ASSEMBLED: Mapping[str, Callable[..., list[Found]]] = MappingProxyType({"product": by_product, "dense": by_dense_svd})
