@@ -15,7 +15,7 @@ from rmtbn.linalg.batched import norms
 from rmtbn.linalg.floating_range import FAR, rescaled
 from rmtbn.linalg.probes import normals
 from rmtbn.linalg.product import Product, push, push_in_range
-from rmtbn.linalg.stride import Seen, longest, noted
+from rmtbn.linalg.stride import begun, longest, noted
 
 # A map with its differential: (point, tangents) -> (image of the point, images of the tangents); tangents (..., m, r).
 TangentMap: TypeAlias = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
@@ -108,7 +108,7 @@ def push_forward(
     """
     attended = product.u.device.type == "cpu" if attended is None else attended
     heap.keep(16 * product.u.nbytes if attended else 0)
-    limit, seen = _limit(product, len(steps), single=single), Seen()
+    limit, pace = _limit(product, len(steps), single=single), begun(product.u.shape[-1])
     known: list[_Moved] = []
     done, stride, rounds, look = 0, 1, 1, attended
     while done < len(steps):
@@ -123,7 +123,7 @@ def push_forward(
         if math.isnan(growth):  # something was met that needs looking at
             look, stride = True, 1
             continue
-        if single and length <= 2 and product.u.dtype == torch.float32 and growth > _SLOW * limit:
+        if single and done <= 2 and length <= 2 and product.u.dtype == torch.float32 and growth > _SLOW * limit:
             product, known = replace(product, u=product.u.double()), []
             limit, stride = _limit(product, len(steps), single=True), 2
             continue
@@ -132,8 +132,8 @@ def push_forward(
             product, point, done = pushed, image, done + sum(len(block) for block in blocks)
             look, known = attended, []
         rounds = min(2 * rounds, _PATIENCE) if accepted else max(1, rounds // 2)
-        seen = noted(seen, length, growth, limit=limit)
-        stride = longest(seen, limit=limit, at_most=2 * length if accepted else length - 1)
+        pace = noted(pace, length, growth, limit=limit)
+        stride = longest(pace, limit=limit, at_most=2 * length if accepted else length - 1)
     return product if product.exact else push(product, product.u, wanted=wanted), point
 
 
