@@ -31,11 +31,11 @@ def pushed(factors: list[Tensor]) -> products.Product:
 
 
 def test_well_conditioned_factors_are_seldom_refactorised():
-    """Blocks double as long as nothing grows: 127 orthogonal factors in 7 pushes, 100 Gaussian ones in 20 to 50.
+    """Blocks grow as long as nothing else does: 127 orthogonal factors in 7 to 11 pushes, 100 Gaussian ones in 20 to 50.
 
     One more push makes U orthonormal to rounding.
     """
-    assert pushed(orthogonal(24, 127)).pushes == 8
+    assert 8 <= pushed(orthogonal(24, 127)).pushes <= 12
     assert 20 <= pushed(gaussian(24, 100)).pushes <= 50
 
 

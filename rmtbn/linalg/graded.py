@@ -109,8 +109,8 @@ def condition_number(factor: Array) -> float:
 
 def _frobenius_condition(factor: Array) -> float:
     """Return that in the Frobenius norm: the one in the 2-norm or up to r times more."""
-    inverse, info = lapack.dtrtri(factor)
-    return 1.0 / _EPS if info else float(np.linalg.norm(factor) * np.linalg.norm(inverse))
+    inverse = host_lapack.triangular_inverse(factor)
+    return 1.0 / _EPS if inverse is None else float(np.linalg.norm(factor) * np.linalg.norm(inverse))
 
 
 def _swept(scales: Array, factor: Array) -> tuple[Array, Array]:

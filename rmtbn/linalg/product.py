@@ -51,7 +51,7 @@ class Product:
         space it met, ½ ln(r/2) for an orthogonal factor; infinite if rounding alone says it is singular, NaN if it was
         pushed without looking and should have been looked at.
     pushes
-        Number of re-factorisations so far.
+        Number of re-factorisations so far; before the first T is the identity.
     exact
         Whether U is orthonormal to rounding; J = U diag(exp(log_d)) T is right to rounding all the same.
     triangular
@@ -258,9 +258,11 @@ def _absorb(product: Product, factors: SortedQR, q: Tensor, *, look: bool) -> Pr
 
 def _multiplied(ratios: Tensor, product: Product, factors: SortedQR, *, look: bool) -> tuple[Tensor, bool]:
     """Multiply the ratios, upper triangular, by T with its rows in order; and tell whether the panels stay."""
-    square = ratios.shape[-1] == ratios.shape[-2] == product.t.shape[-1]
+    square = ratios.shape[-1] == ratios.shape[-2]
     stays = factors.in_order or (look and triangular.keeps_panels(factors.columns))
-    in_panels = product.triangular and square and look and stays
+    in_panels = product.triangular and square and product.t.shape[-1] == ratios.shape[-1] and look and stays
+    if product.pushes == 0 and factors.in_order:
+        return ratios, in_panels
     t = product.t if factors.in_order else take(product.t, factors.columns, dim=-2)
     if not square or not look:
         return ratios @ t, False

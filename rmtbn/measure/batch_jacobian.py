@@ -150,11 +150,18 @@ def _in_pairs(product: products.Product, steps: Sequence[Step]) -> products.Prod
     """Push two steps at a time where they do not amplify rounding too much."""
     for first in range(0, len(steps), 2):
         pair = steps[first : first + 2]
+        last = first + len(pair) == len(steps)  # of its U nothing is used
         once = _moved(pair[0], product.u)
-        ahead = products.push(product, _moved(pair[-1], once), exact=False, limit=_PAIR) if len(pair) == 2 else product
+        ahead = product
+        if len(pair) == 2:
+            both = _moved(pair[1], once)
+            ahead = products.push(product, both, exact=last, wanted=not last, limit=_PAIR)
         if ahead.pushes == product.pushes:
-            ahead = products.push(product, once, exact=False)
-            ahead = products.push(ahead, _moved(pair[1], ahead.u), exact=False) if len(pair) == 2 else ahead
+            ends = last and len(pair) == 1
+            ahead = products.push(product, once, exact=ends, wanted=not ends)
+            ahead = (
+                products.push(ahead, _moved(pair[1], ahead.u), exact=last, wanted=not last) if len(pair) == 2 else ahead
+            )
         product = ahead
     return product
 

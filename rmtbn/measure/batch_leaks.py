@@ -22,6 +22,9 @@ from rmtbn.measure.contrasts import Chain
 # Least distance of leaks and other values, in nats: after three passes the directions are right to e^(-3·12) times what
 # the random start brings in, some e^8; values feel that times e^-12.
 GAP = 12.0
+# From this distance on the directions are right to e^(-24 + 8) after the first pass, and values, which feel the square
+# of that, to 1e-14 after the second.
+_FAR = 24.0
 _MORE = 8  # columns beside those of the leaks: they tell the gap, and make a bad random start improbable
 
 
@@ -67,15 +70,20 @@ def leaks(links: Chain, *, like: Tensor) -> Leaks | None:
     start = torch.randn(links.start_rows, columns, generator=draws, dtype=like.dtype).to(like.device)
     first = _pushed(torch.linalg.qr(start).Q, back)
     scales, order = first.log_d[0].sort(descending=True)
-    if len(scales) < columns or scales[count - 1] - scales[count] < GAP:
+    if len(scales) < columns or (gap := float(scales[count - 1] - scales[count])) < GAP:
         return None
-    left = _pushed(first.u[0][:, order[:count]], [move.transposed() for move in reversed(back)])
-    right = _pushed(left.u[0], back)
-    if right.u.shape[-1] < count:
+    directions = first.u[0][:, order[:count]]
+    last = _pushed(directions, [move.transposed() for move in reversed(back)], wanted=gap < _FAR)
+    if gap < _FAR:
+        last = _pushed(last.u[0], back)
+        directions = last.u[0]
+    if last.u.shape[-1] < count:
         return None
-    found = products.log_singular_values(right)
+    found = products.log_singular_values(last)
     return Leaks(
-        log_values=-found.values[0].flip(0), relative_error=float(found.relative_error[0]), others=_beyond(right.u[0])
+        log_values=-found.values[0].flip(0),
+        relative_error=float(found.relative_error[0]),
+        others=_beyond(directions),
     )
 
 
@@ -103,14 +111,14 @@ def on(columns: Float[Tensor, "m r"]) -> products.Product:
     return replace(start, u=columns[None])
 
 
-def _pushed(columns: Float[Tensor, "m r"], maps: Sequence[Mixing | Blocks]) -> products.Product:
+def _pushed(columns: Float[Tensor, "m r"], maps: Sequence[Mixing | Blocks], *, wanted: bool = True) -> products.Product:
     """Push the span of orthonormal columns through maps, to be re-factorised after weights at most."""
     steps: list[list[TangentMap]] = [[]]
     for move in maps:
         steps[-1].append(tangent_map(move))
         if isinstance(move, Mixing):
             steps.append([])
-    return push_forward(on(columns), columns, [step for step in steps if step])[0]
+    return push_forward(on(columns), columns, [step for step in steps if step], wanted=wanted)[0]
 
 
 def tangent_map(move: ColumnMap) -> TangentMap:
