@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from rmtbn import _checks, inits, rng
 from rmtbn.data.weights import check_chain, choose_weights, read_weights
 from rmtbn.linalg import product as products
+from rmtbn.linalg import product_values
 from rmtbn.linalg.push_forward import push_forward
 from rmtbn.sweep.grid import Study
 from rmtbn.theory import convolution
@@ -113,12 +114,12 @@ def _log_singular_values(factor: Tensor, *, image: int) -> list[float]:
     return torch.where(values > floor, values, torch.zeros_like(values)).log().tolist()
 
 
-def _product(factors: list[Tensor]) -> products.LogSingularValues:
+def _product(factors: list[Tensor]) -> product_values.LogSingularValues:
     """All log singular values of the product, the first factor applied first."""
     start = products.identity(factors[0].shape[1], dtype=factors[0].dtype, device=factors[0].device)
     steps = [[partial(_apply, factor)] for factor in factors]
     whole, _ = push_forward(start, factors[0].new_zeros(()), steps)
-    return products.log_singular_values(whole)
+    return product_values.log_singular_values(whole)
 
 
 def _apply(factor: Tensor, point: Tensor, tangents: Tensor) -> tuple[Tensor, Tensor]:

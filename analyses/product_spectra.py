@@ -17,6 +17,7 @@ from torch import Tensor
 
 from rmtbn import rng
 from rmtbn.linalg import product as products
+from rmtbn.linalg import product_values
 from rmtbn.linalg.push_forward import push_forward
 from rmtbn.sweep.grid import Cell, Study, Value, grid
 
@@ -51,7 +52,7 @@ def cell(*, seed: int, width: int, device: str, dtype: str) -> dict[str, pd.Data
         factor = (drawn / width**0.5).to(**place)
         whole, _ = push_forward(whole, factor.new_zeros(()), [[partial(_apply, factor)]])
         if count in FACTORS:
-            found = products.log_singular_values(whole)
+            found = product_values.log_singular_values(whole)
             rows.append(
                 {
                     "factors": count,

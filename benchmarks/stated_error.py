@@ -1,10 +1,11 @@
 """Hold the error that long products state for their singular values against the true one.
 
 Chains of 40 random factors in float32, pushed forward as networks are, against the same factors in float64, whose own
-error is 1e-5 of theirs. Chains with a factor that float32 cannot tell from a singular one are left out. Kinds: Gaussian; with the slopes of a tanh network; orthogonal with slopes 1 and 0.01; sparse
-(one entry in ten); with log-normal rows (σ = 1.5); near the identity; and the transposed chains of all. A row gives,
-for one width, quantiles of (largest error of all ln σ) / (stated error), for generic chains and for those near the
-identity apart, whose stated error is far too large.
+error is 1e-5 of theirs. Kinds: Gaussian; with the slopes of a tanh network; orthogonal with slopes 1 and 0.01; sparse
+(one entry in ten); with log-normal rows (σ = 1.5); near the identity; and the transposed chains of all. Chains with a
+factor that float32 cannot tell from a singular one are left out. A row gives, for one width, quantiles of (largest
+error of all ln σ) / (stated error), for generic chains and for those near the identity, whose stated error is far too
+large, apart.
 
 Run: OMP_NUM_THREADS=1 python benchmarks/stated_error.py [width chains_of_each_kind]...
 """
@@ -20,6 +21,7 @@ from torch import Tensor
 
 from rmtbn import rng
 from rmtbn.linalg import product as products
+from rmtbn.linalg import product_values
 from rmtbn.linalg.push_forward import push_forward
 
 DEPTH = 40
@@ -73,7 +75,7 @@ def logs(factors: list[Tensor]) -> tuple[Tensor, float, int]:
     n, dtype = factors[0].shape[-1], factors[0].dtype
     steps = [[partial(_moved, factor)] for factor in factors]
     product, _ = push_forward(products.identity(n, dtype=dtype), torch.zeros(n, dtype=dtype), steps)
-    found = products.log_singular_values(product)
+    found = product_values.log_singular_values(product)
     return found.values, float(found.relative_error), product.pushes
 
 
@@ -82,7 +84,7 @@ def _moved(factor: Tensor, point: Tensor, columns: Tensor) -> tuple[Tensor, Tens
 
 
 def shares(n: int, kind: str, chain: int) -> tuple[list[float], float, float]:
-    """True over stated error of a chain and of its transpose, the stated error and the length of blocks."""
+    """Return true over stated error of a chain and of its transpose, the stated error and the length of blocks."""
     draws = rng.torch_generator(chain, "stated error", kind, n)
     factors = [KINDS[kind](n, draws).float() for _ in range(DEPTH)]
     found, stated, pushes = [], 0.0, 0

@@ -15,7 +15,8 @@ from rmtbn.analyses._laws_records import has_zeros, pooled
 
 from rmtbn import rng
 from rmtbn.compare import FINITE_SIZE, compare, compare_given
-from rmtbn.linalg.product import identity, log_singular_values, push
+from rmtbn.linalg.product import identity, push
+from rmtbn.linalg.product_values import log_singular_values
 from rmtbn.result import EmpiricalSpectrum
 from rmtbn.theory.fuss_catalan import FussCatalan
 from rmtbn.theory.given_layers import law_given_ranks, zero_share

@@ -15,7 +15,9 @@ from torch import Tensor
 from rmtbn import rng
 from rmtbn._checks import InvalidArgumentError
 from rmtbn.linalg import product as products
-from rmtbn.linalg.product import LogSingularValues, Product
+from rmtbn.linalg import product_values
+from rmtbn.linalg.product import Product
+from rmtbn.linalg.product_values import LogSingularValues
 from rmtbn.linalg.push_forward import push_forward
 
 EPS = torch.finfo(torch.float64).eps
@@ -55,7 +57,7 @@ def log_singular_values(factors: list[Tensor]) -> LogSingularValues:
     """By the route that measurements take: re-factorised as growth asks for it."""
     steps = [[lambda point, u, factor=factor: (point, factor @ u)] for factor in factors]
     identity = products.identity(factors[0].shape[-1], batch=tuple(factors[0].shape[:-2]), dtype=factors[0].dtype)
-    return products.log_singular_values(push_forward(identity, torch.zeros(1), steps)[0])
+    return product_values.log_singular_values(push_forward(identity, torch.zeros(1), steps)[0])
 
 
 def exact(factors: list[Tensor], *, digits: int) -> np.ndarray:
@@ -178,7 +180,7 @@ def test_the_transposed_product_has_the_same_singular_values(width, depth):
 def test_refactorising_after_one_or_three_factors_gives_the_same():
     """The result does not depend on where the product is re-factorised."""
     factors = gaussian(16, 60, seed=3)
-    one, three = (products.log_singular_values(multiplied(factors, stride=s)) for s in (1, 3))
+    one, three = (product_values.log_singular_values(multiplied(factors, stride=s)) for s in (1, 3))
     assert largest_difference(one.values, three.values) <= float(one.relative_error + three.relative_error) < 1e-8
 
 

@@ -1,7 +1,7 @@
-"""Long products of matrices held as J = U diag(exp(log_d)) T, and all their log singular values.
+"""Long products of matrices held as J = U diag(exp(log_d)) T, from which all singular values can be read.
 
 U has orthonormal columns, T has unit rows and is well conditioned, and the scales d are logarithms, so that a product
-of any depth neither overflows nor loses its small singular values: each comes out with high relative accuracy.
+of any depth neither overflows nor loses its small singular values (`rmtbn.linalg.product_values`).
 The statements and their proofs are in docs/derivations/graded_products.md.
 """
 
@@ -13,18 +13,16 @@ from jaxtyping import Float
 from torch import Tensor
 
 from rmtbn import _checks
-from rmtbn.linalg import graded, graded_ratios, triangular
+from rmtbn.linalg import graded_ratios, triangular
 from rmtbn.linalg.batched import norms, take
 from rmtbn.linalg.floating_range import rescaled
 from rmtbn.linalg.sorted_qr import SortedQR, sorted_qr
 
 # An estimate: 40 times the error measured in the median; 1 chain in 120 is worse (graded_products.md, section 5).
-_SAFETY = 4.0
+SAFETY = 4.0
 # Errors of pushes add up as (Σ error^p)^(1/p): less than one by one, more than squares would, as a single push can
 # weigh far more than the others (section 5).
 _POWER = 4.0 / 3.0
-# Of the error, what the last step may add.
-_SHARE = 0.01
 # Rows of T are made unit after so many pushes where the host looks: in between their norms change by few nats.
 _UNIT_AFTER = 4
 
@@ -241,7 +239,7 @@ def _absorb(product: Product, factors: SortedQR, q: Tensor, *, look: bool) -> Pr
     ratios = graded_ratios.ratios(r, old, log_d, look=look).to(product.t.dtype)
     t, in_panels = _multiplied(ratios, product, factors, look=look)
     inherited = product.column_error.gather(-1, factors.columns)
-    added = _SAFETY * torch.finfo(r.dtype).eps * live.sum(dim=-1).sqrt() * factors.amplification
+    added = SAFETY * torch.finfo(r.dtype).eps * live.sum(dim=-1).sqrt() * factors.amplification
     pushed = Product(
         u=q,
         log_d=log_d,
@@ -282,56 +280,3 @@ def _compress(product: Product) -> Product:
         t=take(product.t, order, dim=-2),
         column_error=product.column_error.gather(-1, order),
     )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class LogSingularValues:
-    """All log singular values of a product.
-
-    Parameters
-    ----------
-    values
-        Natural logarithms, descending, shape (..., min(m, n)), float64, -inf for exact zeros; on the CPU.
-    relative_error
-        Estimated relative error of the singular values, the smallest non-zero one included, shape (...).
-    """
-
-    values: Float[Tensor, "*batch k"]
-    relative_error: Float[Tensor, "*batch"]
-
-
-def log_singular_values(product: Product, *, accuracy: float = 1e-13) -> LogSingularValues:
-    """Compute all log singular values of a product.
-
-    Those of diag(exp(log_d)) T, by one-sided Jacobi in float64 on the CPU (`rmtbn.linalg.graded`).
-
-    Parameters
-    ----------
-    product
-        The product, shape (..., m, n).
-    accuracy
-        What the last step may change of each value, relatively, if that is more than a share of the error there is.
-
-    Returns
-    -------
-    LogSingularValues
-        min(m, n) values per batch entry.
-    """
-    product = with_unit_rows(product)
-    batch, r = product.log_d.shape[:-1], product.log_d.shape[-1]
-    log_d = product.log_d.reshape(-1, r).cpu().numpy()
-    t = product.t.reshape(-1, r, product.t.shape[-1]).double().cpu().numpy()
-    values = torch.full((len(log_d), min(product.u.shape[-2], t.shape[-1])), -torch.inf, dtype=torch.float64)
-    condition = torch.ones(len(log_d), dtype=torch.float64)
-    share = (_SHARE * product.error.cpu()).clamp(1e-13, 1e-3).reshape(-1)
-    allowed = share.clamp_min(accuracy).tolist()
-    for i, live in enumerate(log_d > -float("inf")):
-        if live.any():
-            found, condition[i] = graded.log_singular_values(log_d[i][live], t[i][live], accuracy=allowed[i])
-            values[i, : found.size] = torch.from_numpy(found)
-    largest = product.log_d.nan_to_num(neginf=0.0).abs().amax(dim=-1).cpu()
-    of_t = _SAFETY * torch.finfo(product.t.dtype).eps * condition.reshape(batch) / r  # T is rounded anew in each push
-    rounding = torch.finfo(torch.float64).eps * (condition.reshape(batch) + largest)
-    beyond_share = torch.where(share < accuracy, accuracy, 0.0).reshape(batch)
-    error = product.error.cpu() + math.sqrt(max(product.pushes, 1)) * of_t + rounding + beyond_share
-    return LogSingularValues(values=values.reshape(*batch, -1), relative_error=error)

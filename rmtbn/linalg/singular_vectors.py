@@ -9,7 +9,8 @@ from torch import Tensor
 
 from rmtbn import _checks
 from rmtbn.linalg.graded_vectors import leading_vectors
-from rmtbn.linalg.product import LogSingularValues, Product, log_singular_values, orthonormalised, with_unit_rows
+from rmtbn.linalg.product import Product, orthonormalised, with_unit_rows
+from rmtbn.linalg.product_values import LogSingularValues, log_singular_values
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

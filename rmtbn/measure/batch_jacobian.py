@@ -21,7 +21,7 @@ from scipy import linalg
 from torch import Tensor, nn
 
 from rmtbn import _checks
-from rmtbn.linalg import dense
+from rmtbn.linalg import dense, product_values
 from rmtbn.linalg import product as products
 from rmtbn.linalg.push_forward import Step, push_forward
 from rmtbn.measure import batch_leaks, batch_statistics
@@ -172,7 +172,7 @@ def _moved(step: Step, columns: Float[Tensor, "1 before r"]) -> Float[Tensor, "1
 
 
 def _values(product: products.Product) -> tuple[np.ndarray, float]:
-    found = products.log_singular_values(product)
+    found = product_values.log_singular_values(product)
     return found.values[0].numpy(), float(found.relative_error[0])
 
 

@@ -15,6 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from rmtbn.linalg import product as products
+from rmtbn.linalg import product_values
 from rmtbn.linalg.push_forward import TangentMap, push_forward
 from rmtbn.measure.column_maps import Blocks, ColumnMap, Mixing
 from rmtbn.measure.contrasts import Chain
@@ -79,7 +80,7 @@ def leaks(links: Chain, *, like: Tensor) -> Leaks | None:
         directions = last.u[0]
     if last.u.shape[-1] < count:
         return None
-    found = products.log_singular_values(last)
+    found = product_values.log_singular_values(last)
     return Leaks(
         log_values=-found.values[0].flip(0),
         relative_error=float(found.relative_error[0]),

@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from rmtbn import _checks
-from rmtbn.linalg import dense
+from rmtbn.linalg import dense, product_values
 from rmtbn.linalg import product as products
 from rmtbn.linalg.push_forward import Step, push_forward
 from rmtbn.measure import batch_statistics, network
@@ -104,7 +104,7 @@ def _product(chain: list[Step], x: Tensor, *, count: int, coupled: bool) -> tupl
     product = products.identity(x.numel() // groups, batch=(count * groups,), dtype=x.dtype, device=x.device)
     product, point = push_forward(product, _repeated(x, count), chain, wanted=False)
     _check_finite(point)
-    found = products.log_singular_values(product)
+    found = product_values.log_singular_values(product)
     rows = _padded(found.values.numpy(), product.u.shape[-2]).reshape(count, -1)
     return rows, float(found.relative_error.max()), None
 

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from rmtbn import _checks
 from rmtbn.linalg import product as products
+from rmtbn.linalg import product_values
 from rmtbn.linalg.push_forward import push_forward
 from rmtbn.measure import batch_statistics, network
 from rmtbn.measure.ensemble import aligned
@@ -155,7 +156,7 @@ def _followed(segments: list[list[list[nn.Module]]], x: Tensor, *, coupled: bool
     rows, errors = [], []
     for layers in segments:
         product, point = push_forward(product, point, stacked_steps(layers, coupled=coupled, memory_budget=budget))
-        found = products.log_singular_values(product)
+        found = product_values.log_singular_values(product)
         missing = inputs - found.values.shape[-1]
         rows.append(torch.nn.functional.pad(found.values, (0, missing), value=-torch.inf).numpy())
         errors.append(float(found.relative_error.max()))

@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from rmtbn.linalg import dense, lanczos, slq
+from rmtbn.linalg import dense, lanczos, product_values, slq
 from rmtbn.linalg import product as products
 from rmtbn.linalg.push_forward import TangentMap, push_forward
 from rmtbn.measure.jacobian_operator import layered, rank_bounds, rank_bounds_along
@@ -72,7 +72,7 @@ def by_product(segments: Sequence[Sequence[nn.Module]], x: Tensor, *, coupled: b
     found = []
     for i, layers in enumerate(segments, 1):
         product, x = push_forward(product, x, _steps(layers, budget), wanted=i < len(segments), single=single)
-        result = products.log_singular_values(product, accuracy=1e-4 if single else 1e-13)
+        result = product_values.log_singular_values(product, accuracy=1e-4 if single else 1e-13)
         values = _padded(result.values.numpy(), product.u.shape[-2])
         found.append(Found(values=values.ravel(), relative_error=float(result.relative_error.max())))
     return found
