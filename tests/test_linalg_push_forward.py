@@ -88,3 +88,50 @@ def test_what_a_map_cancels_is_zero():
         assert bool(torch.isneginf(product_values.log_singular_values(product).values).all())
     kept, _ = push_forward(products.identity(width), POINT, steps([mean]))
     assert float(product_values.log_singular_values(kept).values[0]) == pytest.approx(-0.5 * math.log(width))
+
+
+def single_and_double(width: int, depth: int, *, spread: float) -> tuple[list[list[TangentMap]], list[Tensor]]:
+    """Steps that take tangents in either precision, and their factors, of singular values 1 to e^-spread."""
+    slopes = torch.exp(
+        -spread * torch.rand(depth, width, 1, generator=rng.torch_generator(3, "slopes", width)).double()
+    )
+    left, right = orthogonal(width, 2 * depth)[:depth], orthogonal(width, 2 * depth)[depth:]
+    factors = [(q @ (s * p)).float() for q, s, p in zip(left, slopes, right, strict=True)]
+    return [[lambda point, u, factor=factor: (point, factor.to(u.dtype) @ u)] for factor in factors], factors
+
+
+def test_chains_that_grow_fast_are_continued_in_double():
+    """Values of 1 to e^-5, N = 48: by single steps in float32; by long blocks in float64, more accurate by a decade."""
+    chain, factors = single_and_double(48, 40, spread=5.0)
+    start = products.identity(48, dtype=torch.float32)
+    by_steps, _ = push_forward(start, POINT, chain)
+    by_blocks, _ = push_forward(start, POINT, chain, single=True)
+    truth, _ = push_forward(products.identity(48), POINT, steps([factor.double() for factor in factors]))
+    values = [product_values.log_singular_values(product) for product in (by_steps, by_blocks, truth)]
+    errors = [float((found.values - values[2].values).abs().max()) for found in values[:2]]
+    assert by_steps.u.dtype == torch.float32
+    assert by_blocks.u.dtype == torch.float64
+    assert by_blocks.t.dtype == torch.float32
+    assert by_blocks.pushes < by_steps.pushes / 2
+    assert errors[0] <= float(values[0].relative_error)
+    assert errors[1] <= float(values[1].relative_error) < float(values[0].relative_error) / 10
+
+
+def test_chains_that_grow_slowly_stay_in_single():
+    """Values of 1 to e^-0.1: float32 takes long blocks itself, at half the price of each."""
+    chain, _ = single_and_double(48, 40, spread=0.1)
+    product, _ = push_forward(products.identity(48, dtype=torch.float32), POINT, chain, single=True)
+    assert product.u.dtype == torch.float32
+    assert product.pushes < 15
+
+
+def test_values_need_no_basis():
+    """`wanted=False`: the same values, U of its shape but not a number."""
+    factors = gaussian(20, 12)
+    whole = push_forward(products.identity(20), POINT, steps(factors))[0]
+    bare = push_forward(products.identity(20), POINT, steps(factors), wanted=False)[0]
+    found, expected = (product_values.log_singular_values(product) for product in (bare, whole))
+    torch.testing.assert_close(found.values, expected.values, rtol=0, atol=float(expected.relative_error))
+    assert bare.u.shape == whole.u.shape
+    assert bool(bare.u.isnan().all())
+    assert not bool(whole.u.isnan().any())

@@ -1,12 +1,14 @@
 """Tangents through one layer: the known rules against autodiff."""
 
+import copy
+
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.func import jvp, vmap
 
 from rmtbn import rng
-from rmtbn.measure.tangents import acts_on_entries, push_tangents
+from rmtbn.measure.tangents import acts_on_entries, push_tangents, push_through_pair
 
 LAYERS = {
     "linear": nn.Linear(6, 4),
@@ -73,3 +75,32 @@ def test_what_acts_on_entries_is_known_to():
     entrywise = (nn.Tanh(), nn.ReLU(), nn.GELU(), nn.Sigmoid(), nn.Identity())
     assert all(acts_on_entries(layer) for layer in entrywise)
     assert not any(acts_on_entries(layer) for layer in (nn.Linear(2, 2), nn.BatchNorm1d(2), nn.Softmax(dim=-1), hooked))
+
+
+@pytest.mark.parametrize("activation", [nn.Tanh(), nn.ReLU(), nn.GELU(), nn.Sigmoid()])
+def test_a_pair_of_layers_in_one_pass_is_one_after_the_other(activation):
+    """φ'(W x + b) W t for float32 layers and float64 tangents: the rounding of the slopes in float32 and no more."""
+    draws = torch.Generator().manual_seed(1)
+    linear = nn.Linear(6, 5).requires_grad_(False)
+    for parameter in linear.parameters():
+        parameter.copy_(torch.randn(parameter.shape, generator=draws))
+    x, tangents = torch.randn(1, 6, generator=draws), torch.randn(4, 1, 6, generator=draws).double()
+    found = push_through_pair(linear, activation, linear(x), tangents)
+    pushed = push_tangents(linear, x, tangents, memory_budget=2**20)
+    expected = push_tangents(activation, linear(x), pushed, memory_budget=2**20)
+    assert found.dtype == torch.float64
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-13)
+    double = copy.deepcopy(linear).double()
+    pushed = push_tangents(double, x.double(), tangents, memory_budget=1)
+    exact = push_tangents(activation, double(x.double()), pushed, memory_budget=1)
+    torch.testing.assert_close(found, exact, rtol=0, atol=1e-5)
+
+
+def test_tangents_may_be_overwritten():
+    """With leave the result of an activation lies where the tangents were; without it they stay."""
+    x, tangents = torch.tensor([[0.3, -0.2]]), torch.ones(1, 1, 2)
+    kept = push_tangents(nn.Tanh(), x, tangents, memory_budget=1)
+    assert bool((tangents == 1).all())
+    found = push_tangents(nn.Tanh(), x, tangents, memory_budget=1, overwrite=True)
+    assert found.data_ptr() == tangents.data_ptr()
+    torch.testing.assert_close(found, kept)

@@ -27,7 +27,7 @@ Step: TypeAlias = Sequence[TangentMap]
 _LIMIT = {torch.float64: 11.4, torch.float32: 8.7}
 # The same where the arithmetic is double and the values are asked to single precision.
 _LIMIT_OF_SINGLE = 22.0
-# Where a block of one or two steps takes more than this share of the limit of float32, that is done.
+# That is done where the first block of two steps takes more than this share of the limit of float32, or would.
 _SLOW = 0.75
 _AT, _LEAST = 50, 2.0
 # Errors of n pushes add up to n^(3/4) of one (graded_products.md, section 5), so the limit falls by as much.
@@ -123,17 +123,17 @@ def push_forward(
         if math.isnan(growth):  # something was met that needs looking at
             look, stride = True, 1
             continue
-        if single and done <= 2 and length <= 2 and product.u.dtype == torch.float32 and growth > _SLOW * limit:
-            product, known = replace(product, u=product.u.double()), []
-            limit, stride = _limit(product, len(steps), single=True), 2
-            continue
-        accepted = length == 1 or growth <= limit
+        early = single and done <= 2 and product.u.dtype == torch.float32
+        accepted = length == 1 or growth <= (_SLOW * limit if early else limit)
         if accepted:
             product, point, done = pushed, image, done + sum(len(block) for block in blocks)
             look, known = attended, []
         rounds = min(2 * rounds, _PATIENCE) if accepted else max(1, rounds // 2)
         pace = noted(pace, length, growth, limit=limit)
         stride = longest(pace, limit=limit, at_most=2 * length if accepted else length - 1)
+        if early and stride == 1 and _SLOW * limit / 2 < growth < math.inf:
+            product, known = replace(product, u=product.u.double()), []
+            limit, stride = _limit(product, len(steps), single=True), 2
     return product if product.exact else push(product, product.u, wanted=wanted), point
 
 
