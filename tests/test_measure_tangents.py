@@ -85,7 +85,7 @@ def test_a_pair_of_layers_in_one_pass_is_one_after_the_other(activation):
     for parameter in linear.parameters():
         parameter.copy_(torch.randn(parameter.shape, generator=draws))
     x, tangents = torch.randn(1, 6, generator=draws), torch.randn(4, 1, 6, generator=draws).double()
-    found = push_through_pair(linear, activation, linear(x), tangents)
+    found = push_through_pair((linear, activation), linear(x), tangents)
     pushed = push_tangents(linear, x, tangents, memory_budget=2**20)
     expected = push_tangents(activation, linear(x), pushed, memory_budget=2**20)
     assert found.dtype == torch.float64

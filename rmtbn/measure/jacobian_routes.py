@@ -207,7 +207,7 @@ def _push_layers(
     if _are_pair(layers, point, tangents):
         linear, activation, *rest = layers
         point = linear(point)
-        tangents = push_through_pair(cast(nn.Linear, linear), activation, point, tangents)
+        tangents = push_through_pair((cast(nn.Linear, linear), activation), point, tangents)
         point = activation(point)
     for before, layer in zip([None, *rest], rest, strict=False):
         fresh = type(before) is nn.Linear and has_rule(before)  # a product of matrices, which nobody else holds

@@ -50,20 +50,21 @@ def push_tangents(
     return push(tangents)
 
 
-def push_through_pair(linear: nn.Linear, activation: nn.Module, point: Tensor, tangents: Tensor) -> Tensor:
+def push_through_pair(pair: tuple[nn.Linear, nn.Module], point: Tensor, tangents: Tensor) -> Tensor:
     """Apply the differential of an activation after a linear layer, both of a known rule, at one example.
 
     The slopes multiply the weights as these are brought to the dtype of the tangents: one pass in place of two.
 
     Parameters
     ----------
-    linear, activation
-        The layers.
+    pair
+        The linear layer and the activation.
     point
         Input of the activation, shape (1, m).
     tangents
         Directions at the input of the linear layer, shape (r, 1, n).
     """
+    linear, activation = pair
     slope = _SLOPES[type(activation)](activation, point).to(tangents.dtype)
     return (tangents[:, 0] @ (linear.weight * slope.mT).mT)[:, None]
 
