@@ -18,7 +18,7 @@ from rmtbn.linalg.batched import norms, take
 from rmtbn.linalg.floating_range import rescaled
 from rmtbn.linalg.sorted_qr import SortedQR, sorted_qr
 
-# An estimate: 40 times the error measured in the median; 1 chain in 120 is worse (graded_products.md, section 5).
+# An estimate: 40 times the error measured in the median; 1 chain in 240 is worse (graded_products.md, section 5).
 SAFETY = 4.0
 # Errors of pushes add up as (Σ error^p)^(1/p): less than one by one, more than squares would, as a single push can
 # weigh far more than the others (section 5).
