@@ -36,14 +36,3 @@ def test_values_that_are_not_finite_do_not_converge(threads):
     """The same error from both."""
     with pytest.raises(np.linalg.LinAlgError):
         host_lapack.singular_values(np.full((400, 400), np.nan))
-
-
-@pytest.mark.parametrize("size", [30, 400])
-def test_triangular_inverses(threads, size):
-    """R R^-1 = I; None for a pivot of zero. Both copies of LAPACK by size and threads."""
-    factor = np.triu(rng.generator(2, "triangle", size).standard_normal((size, size))) + 30 * np.eye(size)
-    found = host_lapack.triangular_inverse(factor)
-    assert found is not None
-    np.testing.assert_allclose(factor @ found, np.eye(size), rtol=0, atol=1e-13)
-    factor[3, 3] = 0.0
-    assert host_lapack.triangular_inverse(factor) is None

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from rmtbn._checks import InvalidArgumentError
-from rmtbn.measure import planner
+from rmtbn.measure import network, planner
 from rmtbn.measure.planner import Size
 from rmtbn.theory.fuss_catalan import FussCatalan
 
@@ -89,15 +89,20 @@ def test_share_above_the_floor_is_that_of_gaussian_products(layers):
     assert planner.share_above(1e-6, layers) == pytest.approx(exact, rel=0.01)
 
 
+def shapes(layers, x):
+    return network.check_output(nn.Sequential(*layers), x)
+
+
 def test_sizes_are_read_off_the_layers():
     """Linear layers cost 2 in · out per tangent, convolutions as much at every place; the widest point counts."""
     layers = [nn.Linear(6, 20), nn.Tanh(), nn.Linear(20, 4)]
-    found = planner.size_of(layers, torch.zeros(3, 6), coupled=False)
+    found = planner.size_of(layers, shapes(layers, torch.zeros(3, 6)), coupled=False)
     assert (found.groups, found.inputs, found.outputs, found.widest, found.layers) == (3, 6, 4, 20, 2)
     assert found.push == 2 * (6 * 20 + 20 * 4) + 4 * (20 + 20 + 4)
-    whole = planner.size_of(layers, torch.zeros(3, 6), coupled=True)
+    whole = planner.size_of(layers, shapes(layers, torch.zeros(3, 6)), coupled=True)
     assert (whole.groups, whole.inputs, whole.widest, whole.push) == (1, 18, 60, 3 * found.push)
-    conv = planner.size_of([nn.Conv2d(2, 5, 3, padding=1)], torch.zeros(1, 2, 4, 4), coupled=False)
+    kernel = [nn.Conv2d(2, 5, 3, padding=1)]
+    conv = planner.size_of(kernel, shapes(kernel, torch.zeros(1, 2, 4, 4)), coupled=False)
     assert conv.push == 2 * (5 * 2 * 9) * 16 + 4 * 80
 
 

@@ -7,7 +7,6 @@ or by a second matrix beside the first; torch's MKL does 1.8 times as much (N = 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.linalg import lapack
 
 Array = NDArray[np.float64]
 
@@ -41,16 +40,6 @@ def triangular_factor(matrix: Array) -> Array:
     if not _many_hands(matrix):
         return np.asarray(np.linalg.qr(matrix, mode="r"), dtype=np.float64)
     return torch.linalg.qr(torch.from_numpy(matrix), mode="r").R.numpy()
-
-
-def triangular_inverse(factor: Array) -> Array | None:
-    """Invert an upper triangular matrix; None if a pivot is zero."""
-    if not factor.diagonal().all():
-        return None
-    if not _many_hands(factor):
-        return np.asarray(lapack.dtrtri(factor)[0], dtype=np.float64)
-    eye = torch.eye(len(factor), dtype=torch.float64)
-    return torch.linalg.solve_triangular(torch.from_numpy(factor), eye, upper=True).numpy()
 
 
 def _many_hands(matrix: Array) -> bool:

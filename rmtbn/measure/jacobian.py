@@ -151,10 +151,10 @@ def _spectra(
     memory = _checks.integer("memory_budget", memory, at_least=1)
     statistics = batch_statistics.resolve(module, batch_stats)
     with batch_statistics.fixed(module, statistics):
-        network.check_output(module, x)
+        shapes = network.check_output(module, x)
         coupled = statistics == "batch" or network.couples(module, x)
         layers = [layer for _, layer in network.layers(module)][: stops[-1]]
-        size = planner.size_of(layers, x, coupled=coupled)
+        size = planner.size_of(layers, shapes, coupled=coupled)
         chosen = _plan(size, len(stops), x, method=method, floor=floor, memory_budget=memory)
         segments = [layers[a:b] for a, b in zip([0, *stops], stops, strict=False)]
         if chosen.route in ASSEMBLED:

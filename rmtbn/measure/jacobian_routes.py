@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from rmtbn.linalg import dense, lanczos, product_values, slq
+from rmtbn.linalg import dense, heap, lanczos, product_values, slq
 from rmtbn.linalg import product as products
 from rmtbn.linalg.push_forward import TangentMap, push_forward
 from rmtbn.measure.jacobian_operator import layered, rank_bounds, rank_bounds_along
@@ -89,11 +89,12 @@ def by_dense_svd(segments: Sequence[Sequence[nn.Module]], x: Tensor, *, coupled:
     groups = 1 if coupled else x.shape[0]
     n = x.numel() // groups
     jacobian = torch.eye(n, dtype=x.dtype, device=x.device).expand(groups, n, n)
+    heap.keep(16 * jacobian.nbytes)
     found, bounds = [], torch.full((groups,), n)
     for layers in segments:
         points = [x]
-        for layer in layers:
-            x, jacobian = _push_layers([layer], budget, x, jacobian)
+        for before, layer in zip([None, *layers], layers, strict=False):
+            x, jacobian = _push_layers([layer], budget, x, jacobian, before=before)
             points.append(x)
         bounds = torch.minimum(bounds, rank_bounds_along(layers, points, coupled=coupled))
         found.append(_resolved(jacobian, bounds))
@@ -199,9 +200,14 @@ def _steps(layers: Sequence[nn.Module], budget: int) -> list[list[TangentMap]]:
 
 
 def _push_layers(
-    layers: Sequence[nn.Module], memory_budget: int, point: Tensor, u: Float[Tensor, "groups m r"]
+    layers: Sequence[nn.Module],
+    memory_budget: int,
+    point: Tensor,
+    u: Float[Tensor, "groups m r"],
+    *,
+    before: nn.Module | None = None,
 ) -> tuple[Tensor, Float[Tensor, "groups k r"]]:
-    """Apply layers to a point, and their differentials there to the columns of u."""
+    """Apply layers to a point, and their differentials there to the columns of u, as they come from a layer before."""
     tangents = u.movedim(-1, 0).reshape(-1, *point.shape)
     rest = list(layers)
     if _are_pair(layers, point, tangents):
@@ -209,10 +215,10 @@ def _push_layers(
         point = linear(point)
         tangents = push_through_pair((cast(nn.Linear, linear), activation), point, tangents)
         point = activation(point)
-    for before, layer in zip([None, *rest], rest, strict=False):
+    for layer in rest:
         fresh = type(before) is nn.Linear and has_rule(before)  # a product of matrices, which nobody else holds
         tangents = push_tangents(layer, point, tangents, memory_budget=memory_budget, overwrite=fresh)
-        point = layer(point)
+        point, before = layer(point), layer
     return point, tangents.reshape(len(tangents), u.shape[0], -1).movedim(0, -1)
 
 

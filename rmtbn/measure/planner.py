@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from rmtbn import _checks
 
@@ -71,20 +71,23 @@ class Plan:
     prices: Mapping[str, Price]
 
 
-def size_of(layers: Sequence[nn.Module], x: Tensor, *, coupled: bool) -> Size:
-    """Read the size off the layers by passing x through them."""
-    groups = 1 if coupled else x.shape[0]
-    inputs = widest = x.numel() // groups
+def size_of(layers: Sequence[nn.Module], shapes: Sequence[torch.Size], *, coupled: bool) -> Size:
+    """Read the size off the layers and the shapes of what goes into the first and comes out of each."""
+    groups = 1 if coupled else shapes[0][0]
+    numbers = [shape.numel() // groups for shape in shapes[: len(layers) + 1]]
     push, weighted = 0.0, 0
-    for layer in layers:
-        x = layer(x)
-        widest = max(widest, x.numel() // groups)
+    for layer, number in zip(layers, numbers[1:], strict=True):
         matrices = [p for p in layer.parameters() if p.ndim > 1]
-        push += 4.0 * x.numel() / groups
-        push += sum(2.0 * p.numel() * max(1.0, x.numel() / groups / p.shape[0]) for p in matrices)
+        push += 4.0 * number
+        push += sum(2.0 * p.numel() * max(1.0, number / p.shape[0]) for p in matrices)
         weighted += bool(matrices)
     return Size(
-        groups=groups, inputs=inputs, outputs=x.numel() // groups, widest=widest, layers=max(1, weighted), push=push
+        groups=groups,
+        inputs=numbers[0],
+        outputs=numbers[-1],
+        widest=max(numbers),
+        layers=max(1, weighted),
+        push=push,
     )
 
 
