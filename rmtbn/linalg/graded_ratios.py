@@ -6,6 +6,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from rmtbn.linalg import triangular
+
 
 def ratios(
     r: Float[Tensor, "*batch k n"], old: Float[Tensor, "*batch n"], new: Float[Tensor, "*batch k"], *, look: bool
@@ -30,17 +32,18 @@ def ratios(
     """
     if not look:
         return _by_logs(r, old, new)
-    top, height = 0, r.shape[-2]
-    while top < height:
-        middle, rows = old[..., top:].amax(dim=-1, keepdim=True), new[..., top:]
-        part, columns, bottom = r[..., top:, top:], old[..., top:], _leading(middle - rows < _reach(r.dtype))
-        if bottom == 0:
+    top, pieces = 0, len(triangular.panels(r.shape[-2]))
+    while top < r.shape[-2]:
+        part, columns, rows = r[..., top:, top:], old[..., top:], new[..., top:]
+        middle = columns.amax(dim=-1, keepdim=True)
+        bottom = _leading(middle - rows < _reach(r.dtype))
+        if bottom == 0 or (pieces == 1 and bottom < rows.shape[-1]):
             part.copy_(_by_logs(part, columns, rows))
             break
         part = part[..., :bottom, :]  # one factor for each row and column; the small ones vanish
         part *= (columns - middle).exp().to(r.dtype)[..., None, :]
         part *= (middle - rows[..., :bottom]).exp().to(r.dtype)[..., None]
-        top += bottom
+        top, pieces = top + bottom, pieces - 1
     return r
 
 
