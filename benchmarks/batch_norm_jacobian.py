@@ -7,9 +7,10 @@ whose small values are rounding noise. Time is the CPU time of one thread, at 8 
 its own, over what the network takes, at 50 layers (or as asked). Values are compared above 1e-8 of the largest, and all
 of them together by Σ ln σ on 1^⊥ = Σ_l (n ln|det W_l| + Σ_f ln|det of the n × n map of feature f|).
 
-Figures of 2026-11-23 on idle cores, linear: one thread, product 1.02 ± .12 times jacrev's CPU time, dense .46, frozen
-.64. Wall time on two threads, the product over jacrev: linear 0.9 to 1.3, tanh 1.2 to 1.3, ReLU 0.9 to 1.2. Memory at
-50 layers: product 329 MB, dense 73, jacrev 6,942, frozen 210.
+Figures of 2026-11-23 on idle cores, linear: one thread, product .92 ± .02 times jacrev's CPU time, dense .36, frozen
+.66. Wall time on two threads, the product over jacrev, medians of 6 to 9 turns in five processes: linear .94 to 1.04,
+tanh .85 to 1.00, ReLU .81 to .91; single turns .6 to 1.2, as jacrev's own time varies by half. Memory at 50 layers:
+product 349 MB, dense 72, jacrev 6,935, frozen 205.
 
 Run: OMP_NUM_THREADS=1 python benchmarks/batch_norm_jacobian.py [activation] [turns] [depth for memory]
 """

@@ -3,23 +3,21 @@
 Rows: time of both routes against jacrev + svdvals at N = 512, L = 50; an ensemble of 16 networks at N = 128, L = 100
 against a loop; exponents of depth and width; peak memory at depth 200 against jacrev, and at depth 100 and 5,000.
 The routes run turn by turn in one process; times are processor time on one thread, which does not see other programs,
-and wall time on several, ratios the median over the turns. Memory is the peak of a process of its own, above that of its start.
+and wall time on several, ratios the median over the turns. Memory is the peak of a process of its own, above that of
+its start.
 
 jacrev's values are wrong below eps of the largest; those of the product route are all right to the error printed.
 
-Figures of 2026-11-22. One network at the critical point, N = 512, L = 50, over jacrev + svdvals. Processor time of one
-thread of a busy machine, range of four turns: product 2.7 to 3.0 (tanh) and 1.3 (ReLU) in float64, 4.3 to 4.7 and 1.6
-to 1.7 in float32; dense 1.1 in float64, 1.1 to 1.3 in float32. The code before, which took 6 to 10 % more for tanh, in
-wall time on two threads of an idle two-core AMD EPYC: product 2.0 to 4.1 and 1.4 to 1.7, 3.9 to 5.3 and 1.7 to 2.0.
-Idle as well: a loop over 16 networks at N = 128, L = 100, over the ensemble in one pass: dense 1.6 (float64) and 1.9
-(float32), on one thread 1.1 and 1.6; the product route takes 4.1 and 5.5 times as long as the loop (busy machine).
-Depth exponent 0.92. Width, L = 10, float64, N = 512, 1,024, 2,048: exponent 3.11 by least squares, 2.48 and 3.73 from
-one to the next (products of such matrices: 2.93 and 2.99).
-Memory, parameters with gradients: dense 1.5 MiB and product 2.3 MiB against jacrev's 204 at N = 256, L = 200; the
-product at N = 128 takes 0.6 MiB at depth 100 and 4.5 MiB at 5,000 (the list of layers).
-Two threads of idle cores, 2026-11-23, after that, wall time: product 2.9 to 3.3 (tanh) and 1.3 to 1.6 (ReLU) in
-float64, 4.9 to 5.6 and 1.7 to 1.8 in float32, where a push per layer leaves 3.0 as the floor (QR, the triangular solve,
-the products); dense 0.9 to 1.2 in all.
+Figures of 2026-11-23, two-core AMD EPYC. One network near the critical point, N = 512, L = 50, over jacrev + svdvals.
+Two threads, wall time, medians of ten turns for each of three networks: product 2.5 to 3.1 (tanh) and 1.0 to 1.2 (ReLU)
+in float64, 3.3 to 3.9 and 1.4 to 1.7 in float32 (states 7e-4 and 4e-2); dense 0.94 to 1.09 in float64, 1.05 to 1.19 in
+float32. Processor time of one thread: product 2.4 and 1.0 in float64, 3.25 and 1.2 in float32.
+A loop over 16 networks at N = 128, L = 100, over the ensemble in one pass, two threads: dense 1.8 (float64) and 1.9
+(float32); the product route takes 3.7 and 5.2 times as long as the loop.
+Depth exponent 0.93 to 1.09 (N = 64, L = 50 … 3,200), 0.94 to 0.96 (N = 128). Width, L = 10, float64, N = 512 … 2,048:
+2.96 on one thread; 2.7 on two, which gain more by the larger ones.
+Memory, parameters with gradients: dense 1.5 MiB and product 2.4 MiB against jacrev's 204 at N = 256, L = 200; the
+product at N = 128 takes 1.0 MiB at depth 100 and 5.4 MiB at 5,000 (the list of layers).
 
 Run: python benchmarks/deep_spectra.py [--threads 1] [--turns 3] [--quick]
 """
