@@ -10,7 +10,7 @@ jacrev's values are wrong below eps of the largest; those of the product route a
 
 Figures of 2026-11-23, two-core AMD EPYC. One network near the critical point, N = 512, L = 50, over jacrev + svdvals.
 Two threads, wall time, medians of ten turns for each of three networks: product 2.5 to 3.1 (tanh) and 1.0 to 1.2 (ReLU)
-in float64, 3.3 to 3.9 and 1.4 to 1.7 in float32 (states 7e-4 and 4e-2); dense 0.94 to 1.09 in float64, 1.05 to 1.19 in
+in float64, 3.3 to 3.9 and 1.4 to 1.7 in float32 (states 3e-4 and 4e-2); dense 0.94 to 1.09 in float64, 1.05 to 1.19 in
 float32. Processor time of one thread: product 2.4 and 1.0 in float64, 3.25 and 1.2 in float32.
 A loop over 16 networks at N = 128, L = 100, over the ensemble in one pass, two threads: dense 1.8 (float64) and 1.9
 (float32); the product route takes 3.7 and 5.2 times as long as the loop.

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.func import jvp, vmap
 
 from rmtbn import rng
-from rmtbn.measure.tangents import acts_on_entries, push_tangents, push_through_pair
+from rmtbn.measure.tangents import acts_on_entries, image, push_tangents, push_through_pair
 
 LAYERS = {
     "linear": nn.Linear(6, 4),
@@ -79,21 +79,24 @@ def test_what_acts_on_entries_is_known_to():
 
 @pytest.mark.parametrize("activation", [nn.Tanh(), nn.ReLU(), nn.GELU(), nn.Sigmoid()])
 def test_a_pair_of_layers_in_one_pass_is_one_after_the_other(activation):
-    """φ'(W x + b) W t for float32 layers and float64 tangents: the rounding of the slopes in float32 and no more."""
+    """φ(W x + b) and φ'(W x + b) W t for float32 layers in float64: those of the layers brought to float64."""
     draws = torch.Generator().manual_seed(1)
     linear = nn.Linear(6, 5).requires_grad_(False)
     for parameter in linear.parameters():
         parameter.copy_(torch.randn(parameter.shape, generator=draws))
-    x, tangents = torch.randn(1, 6, generator=draws), torch.randn(4, 1, 6, generator=draws).double()
-    found = push_through_pair((linear, activation), linear(x), tangents)
-    pushed = push_tangents(linear, x, tangents, memory_budget=2**20)
-    expected = push_tangents(activation, linear(x), pushed, memory_budget=2**20)
-    assert found.dtype == torch.float64
-    torch.testing.assert_close(found, expected, rtol=0, atol=1e-13)
+    x, tangents = torch.randn(1, 6, generator=draws).double(), torch.randn(4, 1, 6, generator=draws).double()
+    before = linear.weight.clone()
+    point, found = push_through_pair((linear, activation), x, tangents)
     double = copy.deepcopy(linear).double()
-    pushed = push_tangents(double, x.double(), tangents, memory_budget=1)
-    exact = push_tangents(activation, double(x.double()), pushed, memory_budget=1)
-    torch.testing.assert_close(found, exact, rtol=0, atol=1e-5)
+    pushed = push_tangents(double, x, tangents, memory_budget=1)
+    expected = push_tangents(activation, double(x), pushed, memory_budget=1)
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-14)
+    torch.testing.assert_close(point, activation(double(x)), rtol=0, atol=1e-14)
+    torch.testing.assert_close(image(linear, x), double(x), rtol=0, atol=1e-14)
+    assert torch.equal(linear.weight, before)
+    mixed = push_tangents(activation, double(x), pushed.float(), memory_budget=1)
+    assert mixed.dtype == torch.float32
+    torch.testing.assert_close(mixed.double(), expected, rtol=1e-6, atol=1e-6)
 
 
 def test_tangents_may_be_overwritten():

@@ -32,7 +32,7 @@ def ratios(
     """
     if not look:
         return _by_logs(r, old, new)
-    top, pieces = 0, len(triangular.panels(r.shape[-2]))
+    top, pieces = 0, triangular.PANELS if triangular.pays(r.shape[-2]) else 1
     while top < r.shape[-2]:
         part, columns, rows = r[..., top:, top:], old[..., top:], new[..., top:]
         middle = columns.amax(dim=-1, keepdim=True)

@@ -25,4 +25,5 @@ def normals(seed: int, rows: int, columns: int, *, like: Tensor) -> Float[Tensor
 @functools.lru_cache(maxsize=64)
 def _drawn(seed: int, shape: tuple[int, int], dtype: torch.dtype, device: torch.device) -> Tensor:
     generator = torch.Generator(device).manual_seed(seed)
-    return torch.randn(shape, dtype=dtype, device=device, generator=generator)
+    with torch.inference_mode(mode=False):  # what is kept may be needed outside of it
+        return torch.randn(shape, dtype=dtype, device=device, generator=generator)

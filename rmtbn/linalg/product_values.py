@@ -36,7 +36,7 @@ class LogSingularValues:
 def log_singular_values(product: Product, *, accuracy: float = 1e-13) -> LogSingularValues:
     """Compute all log singular values of a product.
 
-    Those of diag(exp(log_d)) T, by one-sided Jacobi in float64 on the CPU (`rmtbn.linalg.graded`).
+    Those of diag(exp(log_d)) T, in float64 on the CPU (`rmtbn.linalg.graded`).
 
     Parameters
     ----------

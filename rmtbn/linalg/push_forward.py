@@ -94,7 +94,8 @@ def push_forward(
         Whether U is needed at the end; singular values and right singular vectors do without.
     single
         Whether values are asked to single precision only, and the maps take tangents in double as well. A product in
-        float32 that would have to be re-factorised after every step is then formed in float64, in long blocks.
+        float32 that would have to be re-factorised after every step, or takes small values for zeros, is then formed in
+        float64, in long blocks.
 
     Returns
     -------
@@ -110,6 +111,7 @@ def push_forward(
     heap.keep(16 * product.u.nbytes if attended else 0)
     limit, pace = _limit(product, len(steps), single=single), begun(product.u.shape[-1])
     known: list[_Moved] = []
+    start = product, point
     done, stride, rounds, look = 0, 1, 1, attended
     while done < len(steps):
         blocks = _blocks(steps[done:], stride, 1 if look else rounds)
@@ -131,10 +133,11 @@ def push_forward(
         rounds = min(2 * rounds, _PATIENCE) if accepted else max(1, rounds // 2)
         pace = noted(pace, length, growth, limit=limit)
         stride = longest(pace, limit=limit, at_most=2 * length if accepted else length - 1)
-        if early and stride == 1 and _SLOW * limit / 2 < growth < math.inf:
-            product, known = replace(product, u=product.u.double()), []
-            limit, stride = _limit(product, len(steps), single=True), 2
-    return product if product.exact else push(product, product.u, wanted=wanted), point
+        fast = early and stride == 1 and _SLOW * limit / 2 < growth < math.inf
+        if fast or (single and length == 1 and growth == math.inf and product.u.dtype == torch.float32):
+            product, point, known, done = replace(start[0], u=start[0].u.double()), start[1], [], 0
+            limit, pace, stride = _limit(product, len(steps), single=True), begun(product.u.shape[-1]), 1
+    return product if product.exact or not wanted else push(product, product.u), point
 
 
 def _limit(product: Product, steps: int, *, single: bool) -> float:

@@ -17,12 +17,6 @@ def pays(n: int) -> bool:
     return n >= _LARGE
 
 
-def panels(n: int) -> list[tuple[int, int]]:
-    """Where the panels of n rows begin and end; a single one if they do not pay."""
-    edges = [n * i // PANELS for i in range(PANELS + 1)] if pays(n) else [0, n]
-    return list(pairwise(edges))
-
-
 def multiply(
     a: Float[Tensor, "*batch n n"], b: Float[Tensor, "*batch n k"], *, triangular: bool
 ) -> Float[Tensor, "*batch n k"]:

@@ -70,7 +70,7 @@ def leaks(links: Chain, *, like: Tensor) -> Leaks | None:
     columns = min(count + _MORE, links.start_rows)
     start = torch.randn(links.start_rows, columns, generator=draws, dtype=like.dtype).to(like.device)
     first = _pushed(torch.linalg.qr(start).Q, back)
-    scales, order = first.log_d[0].sort(descending=True)
+    scales, order = products.with_unit_rows(first).log_d[0].sort(descending=True)
     if len(scales) < columns or (gap := float(scales[count - 1] - scales[count])) < GAP:
         return None
     directions = first.u[0][:, order[:count]]

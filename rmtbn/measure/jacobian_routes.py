@@ -21,7 +21,7 @@ from rmtbn.linalg import dense, heap, lanczos, product_values, slq
 from rmtbn.linalg import product as products
 from rmtbn.linalg.push_forward import TangentMap, push_forward
 from rmtbn.measure.jacobian_operator import layered, rank_bounds, rank_bounds_along
-from rmtbn.measure.tangents import acts_on_entries, has_rule, push_tangents, push_through_pair
+from rmtbn.measure.tangents import acts_on_entries, has_rule, image, push_tangents, push_through_pair
 
 _PRECISION = 1e-6  # asked of each value by the route "lanczos", relative to the value; eps sets a limit
 
@@ -69,6 +69,7 @@ def by_product(segments: Sequence[Sequence[nn.Module]], x: Tensor, *, coupled: b
     groups = 1 if coupled else x.shape[0]
     product = products.identity(x.numel() // groups, batch=(groups,), dtype=x.dtype, device=x.device)
     single = x.dtype == torch.float32 and x.device.type == "cpu" and all(map(has_rule, chain.from_iterable(segments)))
+    x = x.double() if single else x  # rounding on the way would be amplified by chaos, and is in no stated error
     found = []
     for i, layers in enumerate(segments, 1):
         product, x = push_forward(product, x, _steps(layers, budget), wanted=i < len(segments), single=single)
@@ -212,23 +213,21 @@ def _push_layers(
     rest = list(layers)
     if _are_pair(layers, point, tangents):
         linear, activation, *rest = layers
-        point = linear(point)
-        tangents = push_through_pair((cast(nn.Linear, linear), activation), point, tangents)
-        point = activation(point)
+        point, tangents = push_through_pair((cast(nn.Linear, linear), activation), point, tangents)
     for layer in rest:
         fresh = type(before) is nn.Linear and has_rule(before)  # a product of matrices, which nobody else holds
         tangents = push_tangents(layer, point, tangents, memory_budget=memory_budget, overwrite=fresh)
-        point, before = layer(point), layer
+        point, before = image(layer, point), layer
     return point, tangents.reshape(len(tangents), u.shape[0], -1).movedim(0, -1)
 
 
 def _are_pair(layers: Sequence[nn.Module], point: Tensor, tangents: Tensor) -> bool:
     """Tell whether weights that must be brought to another dtype anyway may be multiplied by slopes in passing."""
-    if tangents.dtype == point.dtype or point.ndim != 2 or len(point) > 1 or len(layers) < 2:
+    if len(layers) < 2 or point.ndim != 2 or len(point) > 1 or tangents.dtype != point.dtype:
         return False
     linear, activation = layers[:2]
     known = type(linear) is nn.Linear and has_rule(linear) and has_rule(activation)
-    return known and type(activation) not in (nn.Linear, nn.Identity)
+    return known and type(activation) not in (nn.Linear, nn.Identity) and linear.weight.dtype != point.dtype
 
 
 ASSEMBLED: Mapping[str, Callable[..., list[Found]]] = MappingProxyType({"product": by_product, "dense": by_dense_svd})

@@ -112,12 +112,16 @@ def prices(size: Size, *, floor: float | None, dtype: torch.dtype) -> dict[str, 
     item = torch.finfo(dtype).bits // 8
     flight = 2.0 * item * n * size.widest
     plain = n * size.push
+    wide = 10.0 if item == 4 else 8.0  # the product may go on in float64, beside what there was in float32
     share = share_above(FLOOR if floor is None else floor, size.layers)
     vectors = min(small, _KRYLOV * share * small + 16)
     krylov = 2 * vectors * size.push + 6.0 * vectors**2 * (n + m) + 20.0 * vectors**3
     basis = 2.0 * item * vectors * (n + m) + 2.0 * item * max(16, small // 48) * size.widest
     return {
-        "product": Price(flops=size.groups * _PRODUCT * plain, memory=flight + 6.0 * item * n * m + 16.0 * small**2),
+        "product": Price(
+            flops=size.groups * _PRODUCT * plain,
+            memory=2.0 * wide * n * size.widest + 6.0 * wide * n * m + 16.0 * small**2,
+        ),
         "dense": Price(flops=size.groups * (plain + _SVD * small**2 * large), memory=flight + 2.0 * item * n * m),
         "slq": Price(flops=size.groups * krylov, memory=basis),
         "lanczos": Price(flops=size.groups * 1.5 * krylov, memory=1.5 * basis),

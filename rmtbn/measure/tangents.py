@@ -7,6 +7,7 @@ from typing import TypeAlias, cast
 import torch
 from torch import Tensor, nn
 from torch.func import jvp, vmap
+from torch.nn.functional import linear
 from torch.nn.modules.batchnorm import _BatchNorm
 
 # (layer, point) -> derivative of an activation, which acts on each entry alone
@@ -29,7 +30,7 @@ def push_tangents(
     point
         Its input, shape (B, ...features).
     tangents
-        Directions at the point, shape (r, B, ...features); of its dtype, or of a wider one where `has_rule`.
+        Directions at the point, shape (r, B, ...features); of its dtype, or of another where `has_rule`.
     memory_budget
         Bytes that the intermediate results of one chunk of tangents may take.
     overwrite
@@ -50,28 +51,44 @@ def push_tangents(
     return push(tangents)
 
 
-def push_through_pair(pair: tuple[nn.Linear, nn.Module], point: Tensor, tangents: Tensor) -> Tensor:
-    """Apply the differential of an activation after a linear layer, both of a known rule, at one example.
+def image(layer: nn.Module, point: Tensor) -> Tensor:
+    """Apply a layer to a point; a linear layer in the dtype of the point, if that is another one."""
+    if type(layer) is not nn.Linear or layer.weight.dtype == point.dtype:
+        return cast(Tensor, layer(point))
+    bias = None if layer.bias is None else layer.bias.to(point.dtype)
+    return linear(point, layer.weight.to(point.dtype), bias)
 
-    The slopes multiply the weights as these are brought to the dtype of the tangents: one pass in place of two.
+
+def push_through_pair(pair: tuple[nn.Linear, nn.Module], point: Tensor, tangents: Tensor) -> tuple[Tensor, Tensor]:
+    """Apply a linear layer, an activation and their differentials to one example, in a wider dtype than the weights'.
+
+    The weights are brought to that dtype once, for the point, and then multiplied by the slopes in place.
 
     Parameters
     ----------
     pair
-        The linear layer and the activation.
+        The linear layer and the activation, both of a known rule.
     point
-        Input of the activation, shape (1, m).
+        Input of the linear layer, shape (1, n).
     tangents
-        Directions at the input of the linear layer, shape (r, 1, n).
+        Directions there, shape (r, 1, n).
+
+    Returns
+    -------
+    image, tangents
+        Shapes (1, m) and (r, 1, m).
     """
-    linear, activation = pair
-    slope = _SLOPES[type(activation)](activation, point).to(tangents.dtype)
-    return (tangents[:, 0] @ (linear.weight * slope.mT).mT)[:, None]
+    layer, activation = pair
+    weight = layer.weight.to(point.dtype, copy=True)
+    between = linear(point, weight, None if layer.bias is None else layer.bias.to(point.dtype))
+    weight *= _SLOPES[type(activation)](activation, between).mT
+    return cast(Tensor, activation(between)), (tangents[:, 0] @ weight.mT)[:, None]
 
 
 def has_rule(layer: nn.Module) -> bool:
     """Tell whether the differential is known here: a linear layer, or an activation, which acts on each entry alone."""
-    return type(layer) in _KNOWN and not (layer._forward_hooks or layer._forward_pre_hooks)
+    plain = not (layer._forward_hooks or layer._forward_pre_hooks or "forward" in layer.__dict__)
+    return plain and type(layer) in _KNOWN
 
 
 def acts_on_entries(layer: nn.Module) -> bool:
@@ -121,6 +138,7 @@ def _by_rule(layer: nn.Module, point: Tensor, tangents: Tensor, *, overwrite: bo
         moved = tangents.reshape(-1, layer.weight.shape[1]) @ layer.weight.to(tangents.dtype).mT
         return moved.reshape(*tangents.shape[:-1], layer.weight.shape[0])
     slope = _SLOPES[type(layer)](layer, point)
+    slope = slope.to(tangents.dtype) if slope.is_floating_point() else slope
     return tangents.mul_(slope) if overwrite else tangents * slope
 
 
