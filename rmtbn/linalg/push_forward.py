@@ -133,7 +133,7 @@ def push_forward(
         rounds = min(2 * rounds, _PATIENCE) if accepted else max(1, rounds // 2)
         pace = noted(pace, length, growth, limit=limit)
         stride = longest(pace, limit=limit, at_most=2 * length if accepted else length - 1)
-        fast = early and stride == 1 and _SLOW * limit / 2 < growth < math.inf
+        fast = early and stride == 1 and growth > _SLOW * limit / 2
         if fast or (single and length == 1 and growth == math.inf and product.u.dtype == torch.float32):
             product, point, known, done = replace(start[0], u=start[0].u.double()), start[1], [], 0
             limit, pace, stride = _limit(product, len(steps), single=True), begun(product.u.shape[-1]), 1
