@@ -99,6 +99,14 @@ def test_a_pair_of_layers_in_one_pass_is_one_after_the_other(activation):
     torch.testing.assert_close(mixed.double(), expected, rtol=1e-6, atol=1e-6)
 
 
+def test_a_layer_with_a_forward_of_its_own_has_no_rule():
+    """An instance whose forward was replaced is differentiated as it is."""
+    layer = nn.Linear(2, 2)
+    layer.forward = lambda h: 3.0 * h
+    found = push_tangents(layer, torch.ones(1, 2), torch.ones(1, 1, 2), memory_budget=1)
+    torch.testing.assert_close(found, torch.full((1, 1, 2), 3.0))
+
+
 def test_tangents_may_be_overwritten():
     """With leave the result of an activation lies where the tangents were; without it they stay."""
     x, tangents = torch.tensor([[0.3, -0.2]]), torch.ones(1, 1, 2)

@@ -2,7 +2,7 @@
 
 Columns are combined and rows never, so that a row of Q R is that of Y up to rounding in proportion to the row itself,
 however much smaller than the others it is. Q is orthonormal up to eps times the condition number of Y, as Y R^-1 is
-for the R of a Householder QR, which takes half as long again. docs/derivations/graded_products.md, section 1.
+for the R of a Householder QR, which takes up to half as long again. docs/derivations/graded_products.md, section 1.
 """
 
 import torch

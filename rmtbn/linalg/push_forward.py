@@ -22,7 +22,7 @@ TangentMap: TypeAlias = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 Step: TypeAlias = Sequence[TangentMap]
 
 # A block is cut if its log amplification comes out above this, for a chain of 50 steps. Tanh networks of 50 layers then
-# state 1e-9 … 4e-9 in float64 and 0.15 in float32 at N = 512 (0.07 at N = 128); a lower limit in float32 buys accuracy
+# state 1e-9 … 4e-9 in float64 and 0.1 in float32 at N = 512; a lower limit in float32 buys accuracy
 # at the price of a push per layer.
 _LIMIT = {torch.float64: 11.4, torch.float32: 8.7}
 # The same where the arithmetic is double and the values are asked to single precision.
