@@ -91,7 +91,7 @@ def test_share_above_the_floor_is_that_of_gaussian_products(layers):
 
 
 def shapes(layers, x):
-    return network.check_output(nn.Sequential(*layers), x)
+    return network.check_output(nn.Sequential(*layers), x).shapes
 
 
 def test_sizes_are_read_off_the_layers():

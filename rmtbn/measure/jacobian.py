@@ -21,6 +21,8 @@ METHODS = ("auto", *planner.ROUTES)
 # Bytes that the factors of a part of the batch may take, if the budget is not less: samples that do not couple gain
 # nothing from more, and workers of a sweep share the machine.
 _PART = 2**30
+# Bytes of what goes into the layers that are kept from the first forward pass for the second.
+_POINTS = 2**26
 
 
 def spectrum(
@@ -151,16 +153,18 @@ def _spectra(
     memory = _checks.integer("memory_budget", memory, at_least=1)
     statistics = batch_statistics.resolve(module, batch_stats)
     with batch_statistics.fixed(module, statistics):
-        shapes = network.check_output(module, x)
+        # points are worth keeping that take less room than the Jacobians
+        met = network.check_output(module, x, keep=min(_POINTS, x.nbytes * x[0].numel()))
         coupled = statistics == "batch" or network.couples(module, x)
         layers = [layer for _, layer in network.layers(module)][: stops[-1]]
-        size = planner.size_of(layers, shapes, coupled=coupled)
+        size = planner.size_of(layers, met.shapes, coupled=coupled)
         chosen = _plan(size, len(stops), x, method=method, floor=floor, memory_budget=memory)
         segments = [layers[a:b] for a, b in zip([0, *stops], stops, strict=False)]
         if chosen.route in ASSEMBLED:
             part = max(1, int(min(memory, _PART) // chosen.prices[chosen.route].memory))
             measure, budget = ASSEMBLED[chosen.route], max(1, min(memory, _PART) // 4)
-            chunks = [measure(segments, inputs, coupled=coupled, budget=budget) for inputs in _parts(x, coupled, part)]
+            parts = [met.points] if coupled or part >= len(x) else [[inputs] for inputs in _parts(x, coupled, part)]
+            chunks = [measure(segments, points, coupled=coupled, budget=budget) for points in parts]
         else:
             measure_one = KRYLOV[chosen.route]
             depth = planner.FLOOR if floor is None else floor

@@ -16,7 +16,7 @@ from rmtbn import _checks
 from rmtbn.linalg.operator import Operator, composition
 from rmtbn.measure import batch_statistics, network
 from rmtbn.measure.cotangents import pull_cotangents
-from rmtbn.measure.tangents import push_tangents
+from rmtbn.measure.tangents import acts_on_entries, push_tangents, slope
 
 _CHUNK = 2**28  # bytes of tangents in flight in layers without a rule of their own
 
@@ -117,34 +117,42 @@ def rank_bounds(layers: Sequence[nn.Module], x: Tensor, *, coupled: bool) -> Int
     Tensor
         Upper bounds, shape (1,) if `coupled`, (B,) if not.
     """
-    points = [x]
+    groups = 1 if coupled else x.shape[0]
+    bound = torch.full((groups,), x.numel() // groups)
     for layer in layers:
-        points.append(layer(points[-1]))
-    return rank_bounds_along(layers, points, coupled=coupled)
-
-
-def rank_bounds_along(
-    layers: Sequence[nn.Module], points: Sequence[Tensor], *, coupled: bool
-) -> Int[Tensor, " groups"]:
-    """Do what `rank_bounds` says, given what goes into each layer and, last, what comes out of them all."""
-    groups = 1 if coupled else points[0].shape[0]
-    bound = torch.full((groups,), points[0].numel() // groups)
-    for layer, x, image in zip(layers, points[:-1], points[1:], strict=True):
-        live = torch.full((groups,), image.numel() // groups)
-        if isinstance(layer, _BatchNorm) and type(layer).forward is _BatchNorm.forward and layer.training:
-            live -= image.shape[1]
-        elif image.shape == x.shape and not list(layer.parameters()) and not list(layer.buffers()):
-            diagonal = slopes(layer, x)
-            live = live if diagonal is None else diagonal.reshape(groups, -1).count_nonzero(dim=1).cpu()
-        bound = torch.minimum(bound, live)
+        image = layer(x)
+        bound = torch.minimum(bound, rank_bound(layer, x, image, groups=groups).cpu())
+        x = image
     return bound
+
+
+def rank_bound(layer: nn.Module, x: Tensor, image: Tensor, *, groups: int) -> Int[Tensor, " groups"]:
+    """Do what `rank_bounds` says for one layer, without waiting for a device.
+
+    Parameters
+    ----------
+    layer, x, image
+        The layer, what goes in and what comes out.
+    groups
+        Groups of examples: 1, or as many as there are examples.
+    """
+    live = image.numel() // groups
+    if isinstance(layer, _BatchNorm) and type(layer).forward is _BatchNorm.forward and layer.training:
+        live -= image.shape[1]
+    elif image.shape == x.shape and not list(layer.parameters()) and not list(layer.buffers()):
+        diagonal = slopes(layer, x)
+        if diagonal is not None:
+            return diagonal.reshape(groups, -1).count_nonzero(dim=1)
+    return torch.full((groups,), live, device=x.device)
 
 
 def slopes(layer: nn.Module, x: Tensor) -> Tensor | None:
     """Return the diagonal of the differential of an elementwise layer at x, shape of x; None for another layer.
 
-    It is elementwise if J v = (J 1) v for a vector v in general position.
+    It is elementwise if it is known to be, or if J v = (J 1) v for a vector v in general position.
     """
+    if acts_on_entries(layer):
+        return slope(layer, x).to(x.dtype)
     draws = torch.rand(x.shape, dtype=x.dtype, generator=torch.Generator().manual_seed(0)).to(x.device) + 0.5
     ones, moved = push_tangents(layer, x, torch.stack([torch.ones_like(x), draws]), memory_budget=_CHUNK)
     return ones if bool(torch.allclose(moved, ones * draws)) else None

@@ -7,10 +7,8 @@ wrong it may be.
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from itertools import chain
 from types import MappingProxyType
-from typing import cast
 
 import numpy as np
 import torch
@@ -19,9 +17,12 @@ from torch import Tensor, nn
 
 from rmtbn.linalg import dense, heap, lanczos, product_values, slq
 from rmtbn.linalg import product as products
-from rmtbn.linalg.push_forward import TangentMap, push_forward
-from rmtbn.measure.jacobian_operator import layered, rank_bounds, rank_bounds_along
-from rmtbn.measure.tangents import acts_on_entries, has_rule, image, push_tangents, push_through_pair
+from rmtbn.linalg.push_forward import push_forward
+from rmtbn.measure import assembly
+from rmtbn.measure.assembly import Assembled
+from rmtbn.measure.jacobian_operator import layered, rank_bounds
+from rmtbn.measure.layer_maps import steps
+from rmtbn.measure.tangents import has_rule
 
 _PRECISION = 1e-6  # asked of each value by the route "lanczos", relative to the value; eps sets a limit
 
@@ -52,67 +53,67 @@ class Found:
     note: str = ""
 
 
-def by_product(segments: Sequence[Sequence[nn.Module]], x: Tensor, *, coupled: bool, budget: int) -> list[Found]:
+def by_product(
+    segments: Sequence[Sequence[nn.Module]], points: Sequence[Tensor], *, coupled: bool, budget: int
+) -> list[Found]:
     """Find log singular values after each segment of layers, by re-factorised push-forward.
 
     Parameters
     ----------
     segments
         Layers in the order of the forward pass, cut where a spectrum is wanted.
-    x
-        Inputs (B, ...features).
+    points
+        Inputs (B, ...features), and what comes out of the layers, as far as it is known.
     coupled
         Whether the examples form one group, or each its own.
     budget
         Bytes that the tangents in flight may take.
     """
+    x = points[0]
     groups = 1 if coupled else x.shape[0]
     product = products.identity(x.numel() // groups, batch=(groups,), dtype=x.dtype, device=x.device)
     single = x.dtype == torch.float32 and x.device.type == "cpu" and all(map(has_rule, chain.from_iterable(segments)))
     x = x.double() if single else x  # rounding on the way would be amplified by chaos, and is in no stated error
     found = []
     for i, layers in enumerate(segments, 1):
-        product, x = push_forward(product, x, _steps(layers, budget), wanted=i < len(segments), single=single)
+        product, x = push_forward(product, x, steps(layers, budget), wanted=i < len(segments), single=single)
         result = product_values.log_singular_values(product, accuracy=1e-4 if single else 1e-13)
         values = _padded(result.values.numpy(), product.u.shape[-2])
         found.append(Found(values=values.ravel(), relative_error=float(result.relative_error.max())))
     return found
 
 
-def by_dense_svd(segments: Sequence[Sequence[nn.Module]], x: Tensor, *, coupled: bool, budget: int) -> list[Found]:
+def by_dense_svd(
+    segments: Sequence[Sequence[nn.Module]], points: Sequence[Tensor], *, coupled: bool, budget: int
+) -> list[Found]:
     """Find them from the assembled Jacobian; below max(m, n) ε of the largest, values are rounding noise.
 
     Parameters
     ----------
-    segments, x, coupled, budget
+    segments, points, coupled, budget
         As in `by_product`.
     """
-    groups = 1 if coupled else x.shape[0]
-    n = x.numel() // groups
-    jacobian = torch.eye(n, dtype=x.dtype, device=x.device).expand(groups, n, n)
-    heap.keep(16 * jacobian.nbytes)
-    found, bounds = [], torch.full((groups,), n)
+    jacobian, known = assembly.begun(points[0], coupled=coupled), points[1:]
+    heap.keep(16 * points[0].nbytes * (points[0].numel() // len(jacobian.bound)))
+    found = []
     for layers in segments:
-        points = [x]
-        for before, layer in zip([None, *layers], layers, strict=False):
-            x, jacobian = _push_layers([layer], budget, x, jacobian, before=before)
-            points.append(x)
-        bounds = torch.minimum(bounds, rank_bounds_along(layers, points, coupled=coupled))
-        found.append(_resolved(jacobian, bounds))
+        jacobian, known = assembly.pushed(jacobian, layers, known, budget=budget), known[len(layers) :]
+        found.append(_resolved(jacobian))
     return found
 
 
-def _resolved(jacobian: Float[Tensor, "groups m n"], bounds: Tensor) -> Found:
+def _resolved(jacobian: Assembled) -> Found:
     """Log singular values of an assembled Jacobian: zeros by the rank of the layers, noise below the floor."""
-    values, fell_back = dense.singular_values(jacobian)
-    below = torch.arange(values.shape[1]) >= bounds[:, None]
+    matrix = jacobian.matrix()
+    values, fell_back = dense.singular_values(matrix)
+    below = torch.arange(values.shape[1]) >= jacobian.bound.cpu()[:, None]
     logs = torch.where(below, 0.0, values).log()
-    share = dense.unresolved_below(jacobian)
+    share = dense.unresolved_below(matrix)
     floors = logs[:, 0].amax() + math.log(share)
     known = logs[logs > floors]
     error = share * float((logs[:, 0].amax() - known.min()).exp()) if len(known) else 0.0
     return Found(
-        values=_padded(logs.numpy(), jacobian.shape[-2]).ravel(),
+        values=_padded(logs.numpy(), jacobian.point.numel() // len(matrix)).ravel(),
         relative_error=error,
         log_floor=float(floors) if bool(logs[:, 0].isfinite().any()) else None,
         note="the SVD failed where it was and was done by QR iteration on the CPU" if fell_back else "",
@@ -182,52 +183,6 @@ def _zeroed(values: np.ndarray, layers: Sequence[nn.Module], x: Tensor) -> np.nd
 def _padded(values: Float[np.ndarray, "groups k"], outputs: int) -> Float[np.ndarray, "groups outputs"]:
     """Append the exact zeros of outputs beyond the inputs."""
     return np.pad(values, ((0, 0), (0, outputs - values.shape[1])), constant_values=-np.inf)
-
-
-def _steps(layers: Sequence[nn.Module], budget: int) -> list[list[TangentMap]]:
-    """Group the layers: one with a weight matrix, and what follows until the next; activations go with the one before.
-
-    An activation scales rows, and the rounding that came with them alike: it is not worth a map of its own.
-    """
-    steps: list[list[list[nn.Module]]] = []
-    for layer in layers:
-        if not steps or any(parameter.ndim > 1 for parameter in layer.parameters()):
-            steps.append([])
-        if steps[-1] and acts_on_entries(layer):
-            steps[-1][-1].append(layer)
-        else:
-            steps[-1].append([layer])
-    return [[partial(_push_layers, together, budget) for together in step] for step in steps]
-
-
-def _push_layers(
-    layers: Sequence[nn.Module],
-    memory_budget: int,
-    point: Tensor,
-    u: Float[Tensor, "groups m r"],
-    *,
-    before: nn.Module | None = None,
-) -> tuple[Tensor, Float[Tensor, "groups k r"]]:
-    """Apply layers to a point, and their differentials there to the columns of u, as they come from a layer before."""
-    tangents = u.movedim(-1, 0).reshape(-1, *point.shape)
-    rest = list(layers)
-    if _are_pair(layers, point, tangents):
-        linear, activation, *rest = layers
-        point, tangents = push_through_pair((cast(nn.Linear, linear), activation), point, tangents)
-    for layer in rest:
-        fresh = type(before) is nn.Linear and has_rule(before)  # a product of matrices, which nobody else holds
-        tangents = push_tangents(layer, point, tangents, memory_budget=memory_budget, overwrite=fresh)
-        point, before = image(layer, point), layer
-    return point, tangents.reshape(len(tangents), u.shape[0], -1).movedim(0, -1)
-
-
-def _are_pair(layers: Sequence[nn.Module], point: Tensor, tangents: Tensor) -> bool:
-    """Tell whether weights that must be brought to another dtype anyway may be multiplied by slopes in passing."""
-    if len(layers) < 2 or point.ndim != 2 or len(point) > 1 or tangents.dtype != point.dtype:
-        return False
-    linear, activation = layers[:2]
-    known = type(linear) is nn.Linear and has_rule(linear) and has_rule(activation)
-    return known and type(activation) not in (nn.Linear, nn.Identity) and linear.weight.dtype != point.dtype
 
 
 ASSEMBLED: Mapping[str, Callable[..., list[Found]]] = MappingProxyType({"product": by_product, "dense": by_dense_svd})

@@ -1,11 +1,29 @@
 """What must hold of a network and its input before its Jacobian is measured, and the layers it is made of."""
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor, nn
 from torch.func import jvp
 
 from rmtbn import _checks
 from rmtbn.measure.tangents import has_rule
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Pass:
+    """What a forward pass has met.
+
+    Parameters
+    ----------
+    shapes
+        Of the input and of what each layer makes of it.
+    points
+        These themselves, the input first, as many as were to be kept.
+    """
+
+    shapes: list[torch.Size]
+    points: list[Tensor]
 
 
 def layers(module: nn.Module, prefix: str = "") -> list[tuple[str, nn.Module]]:
@@ -42,26 +60,30 @@ def check_input(module: nn.Module, x: Tensor) -> None:
             raise _checks.fail("x", rule, (x.dtype, x.device))
 
 
-def check_output(module: nn.Module, x: Tensor) -> list[torch.Size]:
+def check_output(module: nn.Module, x: Tensor, *, keep: int = 0) -> Pass:
     """Refuse a module that does not map batch to batch, is not finite at x or gives another answer the second time.
 
     Layers of which the rule is known do not draw, and are not asked twice.
 
-    Returns
-    -------
-    list
-        Shapes of x and of what each layer makes of it.
+    Parameters
+    ----------
+    module, x
+        Checked.
+    keep
+        Bytes that the points beyond x may take that are kept; later ones are left out.
 
     Raises
     ------
     InvalidArgumentError
         Naming the module, or `x` where it holds too few examples for batch statistics.
     """
-    output, shapes, known = x, [x.shape], True
+    output, shapes, points, known = x, [x.shape], [x], True
     try:
         for _, layer in layers(module):
             output = layer(output)
             shapes.append(output.shape if isinstance(output, Tensor) else torch.Size())
+            keep -= output.nbytes if isinstance(output, Tensor) else keep
+            points += [output] if keep >= 0 and len(points) == len(shapes) - 1 else []
             known = known and has_rule(layer)
     except ValueError as error:
         if "more than 1 value per channel" in str(error):
@@ -75,7 +97,7 @@ def check_output(module: nn.Module, x: Tensor) -> list[torch.Size]:
         raise _checks.fail("module", "finite at x", "inf or nan in its output")
     if not known and not torch.allclose(module(x), output, rtol=torch.finfo(x.dtype).eps ** 0.5):
         raise _checks.fail("module", "deterministic (put dropout in eval mode)", "another output for the same x")
-    return shapes
+    return Pass(shapes=shapes, points=points)
 
 
 def couples(module: nn.Module, x: Tensor) -> bool:

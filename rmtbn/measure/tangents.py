@@ -81,7 +81,7 @@ def push_through_pair(pair: tuple[nn.Linear, nn.Module], point: Tensor, tangents
     layer, activation = pair
     weight = layer.weight.to(point.dtype, copy=True)
     between = linear(point, weight, None if layer.bias is None else layer.bias.to(point.dtype))
-    weight *= _SLOPES[type(activation)](activation, between).mT
+    weight *= slope(activation, between).mT
     return cast(Tensor, activation(between)), (tangents[:, 0] @ weight.mT)[:, None]
 
 
@@ -94,6 +94,11 @@ def has_rule(layer: nn.Module) -> bool:
 def acts_on_entries(layer: nn.Module) -> bool:
     """Tell whether a layer is known to act on each entry alone."""
     return has_rule(layer) and type(layer) is not nn.Linear
+
+
+def slope(layer: nn.Module, point: Tensor) -> Tensor:
+    """Return the derivative of a layer that `acts_on_entries`, shape of the point, boolean where it is 0 or 1."""
+    return _SLOPES[type(layer)](layer, point)
 
 
 def is_stock_batch_norm(layer: nn.Module) -> bool:
@@ -137,9 +142,13 @@ def _by_rule(layer: nn.Module, point: Tensor, tangents: Tensor, *, overwrite: bo
         # as one matrix: of tangents that do not lie in order, `tangents @ weight.mT` makes a product for each tangent
         moved = tangents.reshape(-1, layer.weight.shape[1]) @ layer.weight.to(tangents.dtype).mT
         return moved.reshape(*tangents.shape[:-1], layer.weight.shape[0])
-    slope = _SLOPES[type(layer)](layer, point)
-    slope = slope.to(tangents.dtype) if slope.is_floating_point() else slope
-    return tangents.mul_(slope) if overwrite else tangents * slope
+    diagonal = slope(layer, point)
+    diagonal = diagonal.to(tangents.dtype) if diagonal.is_floating_point() else diagonal
+    return tangents.mul_(diagonal) if overwrite else tangents * diagonal
+
+
+def _identity(layer: nn.Module, point: Tensor) -> Tensor:  # noqa: ARG001
+    return torch.ones_like(point, dtype=torch.bool)
 
 
 def _relu(layer: nn.Module, point: Tensor) -> Tensor:  # noqa: ARG001
@@ -164,5 +173,11 @@ def _gelu(layer: nn.Module, point: Tensor) -> Tensor:
     return 0.5 * torch.special.erfc(-point / math.sqrt(2.0)) + point * density
 
 
-_SLOPES: dict[type[nn.Module], Slope] = {nn.GELU: _gelu, nn.ReLU: _relu, nn.Sigmoid: _sigmoid, nn.Tanh: _tanh}
-_KNOWN = {nn.Identity, nn.Linear, *_SLOPES}
+_SLOPES: dict[type[nn.Module], Slope] = {
+    nn.GELU: _gelu,
+    nn.Identity: _identity,
+    nn.ReLU: _relu,
+    nn.Sigmoid: _sigmoid,
+    nn.Tanh: _tanh,
+}
+_KNOWN = {nn.Linear, *_SLOPES}

@@ -1,0 +1,134 @@
+"""The Jacobian of layers as one matrix: the tangents of all input directions, pushed through layer by layer.
+
+One example in linear layers and activations is pushed by weight matrices, and units whose slope is 0 are left out of
+them: behind a ReLU half of the rows and then half of the columns, a quarter of the work.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import cast
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from rmtbn.measure.jacobian_operator import rank_bound
+from rmtbn.measure.tangents import acts_on_entries, has_rule, push_tangents, slope
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Assembled:
+    """The Jacobian of the layers so far.
+
+    Parameters
+    ----------
+    point
+        What comes out of them.
+    tangents
+        What has become of the input directions, shape (n, B, ...features); None before the first layer.
+    bound
+        Of the rank, shape (groups,): one group, or each example its own.
+    live
+        Which outputs of the one example the tangents hold, where the others have no slope; None: all.
+    own
+        Whether nobody else holds the memory of the tangents.
+    """
+
+    point: Tensor
+    tangents: Tensor | None
+    bound: Int[Tensor, " groups"]
+    live: Int[Tensor, " k"] | None = None
+    own: bool = False
+
+    def matrix(self) -> Float[Tensor, "groups k n"]:
+        """Return the rows of the outputs that are live."""
+        groups = len(self.bound)
+        tangents = _whole(self) if self.tangents is None else self.tangents
+        return tangents.reshape(len(tangents), groups, -1).movedim(0, -1)
+
+
+def begun(x: Tensor, *, coupled: bool) -> Assembled:
+    """Start at inputs (B, ...features), whose examples form one group if `coupled`."""
+    groups = 1 if coupled else x.shape[0]
+    return Assembled(point=x, tangents=None, bound=torch.full((groups,), x.numel() // groups, device=x.device))
+
+
+def pushed(start: Assembled, layers: Sequence[nn.Module], points: Sequence[Tensor], *, budget: int) -> Assembled:
+    """Push the Jacobian through further layers.
+
+    Parameters
+    ----------
+    start
+        The Jacobian so far.
+    layers
+        One after the other, inside `batch_statistics.fixed`.
+    points
+        What comes out of them, as far as it is known.
+    budget
+        Bytes that the intermediate results of one chunk of tangents may take in layers without a rule of their own.
+    """
+    now, known = start, iter(points)
+    for step in _together(layers):
+        images = [now.point]
+        for layer in step:
+            point = next(known, None)
+            images.append(layer(images[-1]) if point is None else point)
+        if type(step[0]) is nn.Linear and has_rule(step[0]) and now.point.ndim == 2 and len(now.point) == 1:
+            now = _by_weights(now, step, images)
+        else:
+            for layer, image in zip(step, images[1:], strict=True):
+                now = _by_tangents(now, layer, image, budget=budget)
+    return now
+
+
+def _together(layers: Sequence[nn.Module]) -> Iterator[Sequence[nn.Module]]:
+    """Group a linear layer with the activation behind it."""
+    at = 0
+    while at < len(layers):
+        pair = type(layers[at]) is nn.Linear and at + 1 < len(layers) and acts_on_entries(layers[at + 1])
+        yield layers[at : at + 1 + pair]
+        at += 1 + pair
+
+
+def _by_weights(now: Assembled, step: Sequence[nn.Module], images: Sequence[Tensor]) -> Assembled:
+    """Multiply by a weight matrix and slopes, less the rows and columns that are 0 because a slope is."""
+    weight = cast(nn.Linear, step[0]).weight
+    diagonal = slope(step[1], images[1])[0] if len(step) > 1 else None
+    live = _live(diagonal)
+    weight = weight if live is None else weight[live]
+    weight = weight if now.live is None else weight[:, now.live]
+    tangents = weight.mT[:, None].clone() if now.tangents is None else (now.tangents[:, 0] @ weight.mT)[:, None]
+    if diagonal is not None and (live is None or diagonal.is_floating_point()):
+        tangents *= diagonal if live is None else diagonal[live]
+    rank = torch.full_like(now.bound, len(weight)) if diagonal is None else diagonal.count_nonzero()
+    bound = torch.minimum(now.bound, rank)
+    return Assembled(point=images[-1], tangents=tangents, bound=bound, live=live, own=True)
+
+
+def _live(diagonal: Tensor | None) -> Tensor | None:
+    """Find which slopes are not 0; None if that is all or none of them, or if the host would wait for a device."""
+    if diagonal is None or diagonal.device.type != "cpu":
+        return None
+    live = diagonal.nonzero()[:, 0]
+    return live if 0 < len(live) < len(diagonal) else None
+
+
+def _by_tangents(now: Assembled, layer: nn.Module, image: Tensor, *, budget: int) -> Assembled:
+    """Apply the differential of any layer."""
+    tangents = push_tangents(layer, now.point, _whole(now), memory_budget=budget, overwrite=now.own)
+    bound = torch.minimum(now.bound, rank_bound(layer, now.point, image, groups=len(now.bound)))
+    own = type(layer) is nn.Linear and has_rule(layer)  # a product of matrices
+    return replace(now, point=image, tangents=tangents, bound=bound, live=None, own=own)
+
+
+def _whole(now: Assembled) -> Tensor:
+    """Return the tangents with the zeros that were left out, or the unit vectors that they begin with."""
+    x = now.point
+    if now.tangents is None:
+        groups = len(now.bound)
+        n = x.numel() // groups
+        eye = torch.eye(n, dtype=x.dtype, device=x.device)[:, None].expand(n, groups, n)
+        return eye.reshape(n, *x.shape)
+    if now.live is None:
+        return now.tangents
+    return torch.zeros(len(now.tangents), *x.shape, dtype=x.dtype).index_copy_(-1, now.live, now.tangents)
