@@ -90,39 +90,74 @@ def test_what_a_map_cancels_is_zero():
     assert float(product_values.log_singular_values(kept).values[0]) == pytest.approx(-0.5 * math.log(width))
 
 
-def single_and_double(width: int, depth: int, *, spread: float) -> tuple[list[list[TangentMap]], list[Tensor]]:
-    """Steps that take tangents in either precision, and their factors, of singular values 1 to e^-spread."""
+def spread_factors(width: int, depth: int, *, spread: float) -> list[Tensor]:
+    """Factors in float32 whose singular values are 1 to e^-spread."""
     slopes = torch.exp(
         -spread * torch.rand(depth, width, 1, generator=rng.torch_generator(3, "slopes", width)).double()
     )
     left, right = orthogonal(width, 2 * depth)[:depth], orthogonal(width, 2 * depth)[depth:]
-    factors = [(q @ (s * p)).float() for q, s, p in zip(left, slopes, right, strict=True)]
-    return [[lambda point, u, factor=factor: (point, factor.to(u.dtype) @ u)] for factor in factors], factors
+    return [(q @ (s * p)).float() for q, s, p in zip(left, slopes, right, strict=True)]
 
 
-def test_chains_that_grow_fast_are_continued_in_double():
-    """Values of 1 to e^-5, N = 48: by single steps in float32; by long blocks in float64, more accurate by a decade."""
-    chain, factors = single_and_double(48, 40, spread=5.0)
-    start = products.identity(48, dtype=torch.float32)
-    by_steps, _ = push_forward(start, POINT, chain)
-    by_blocks, _ = push_forward(start, POINT, chain, single=True)
-    truth, _ = push_forward(products.identity(48), POINT, steps([factor.double() for factor in factors]))
+def test_mixed_products_are_right_to_what_they_state():
+    """N = 48, values of 1 to e^-5: in float32 by single steps; U in float64, T in float32, by long blocks, and better."""
+    factors = spread_factors(48, 40, spread=5.0)
+    doubles = steps([factor.double() for factor in factors])
+    by_steps, _ = push_forward(products.identity(48, dtype=torch.float32), POINT, steps(factors))
+    by_blocks, _ = push_forward(products.identity(48, mixed=True), POINT, doubles)
+    truth, _ = push_forward(products.identity(48), POINT, doubles)
     values = [product_values.log_singular_values(product) for product in (by_steps, by_blocks, truth)]
     errors = [float((found.values - values[2].values).abs().max()) for found in values[:2]]
-    assert by_steps.u.dtype == torch.float32
-    assert by_blocks.u.dtype == torch.float64
-    assert by_blocks.t.dtype == torch.float32
-    assert by_blocks.pushes < by_steps.pushes / 2
+    assert [product.mixed for product in (by_steps, by_blocks, truth)] == [False, True, False]
+    assert (by_blocks.u.dtype, by_blocks.t.dtype) == (torch.float64, torch.float32)
+    assert by_blocks.pushes < truth.pushes < by_steps.pushes
     assert errors[0] <= float(values[0].relative_error)
     assert errors[1] <= float(values[1].relative_error) < float(values[0].relative_error) / 10
 
 
-def test_chains_that_grow_slowly_stay_in_single():
-    """Values of 1 to e^-0.1: float32 takes long blocks itself, at half the price of each."""
-    chain, _ = single_and_double(48, 40, spread=0.1)
-    product, _ = push_forward(products.identity(48, dtype=torch.float32), POINT, chain, single=True)
-    assert product.u.dtype == torch.float32
-    assert product.pushes < 15
+def with_dead_rows(width: int, depth: int, dead: dict[int, int]) -> list[Tensor]:
+    """Orthogonal factors, some of whose rows at the end are zero; `dead` says how many, by factor."""
+    factors = orthogonal(width, depth)
+    for layer, count in dead.items():
+        factors[layer][width - count :] = 0.0
+    return factors
+
+
+def test_a_loss_of_rank_ends_a_block():
+    """Orthogonal factors take blocks of many steps; those with dead rows end theirs, and the rank is known exactly."""
+    factors = with_dead_rows(24, 30, {4: 3, 9: 10, 17: 6, 20: 11})  # the rank falls by 3, 7, 0 and 1
+    seen: list[int] = []
+
+    def noted(u: Tensor, factor: Tensor) -> Tensor:
+        seen.append(u.shape[-1])
+        return factor @ u
+
+    chain: list[list[TangentMap]] = [[lambda point, u, factor=factor: (point, noted(u, factor))] for factor in factors]
+    product, _ = push_forward(products.identity(24), POINT, chain)
+    assert product.u.shape == (24, 13)
+    # columns that stand for rounding and for what is outside of the range come beside those of U
+    assert [seen[i] for i in (0, 4, 5, 9, 10, 20, 21)] == [32, 32, 37, 37, 30, 30, 29]
+    assert len(seen) == len(factors)  # no block is taken back
+    one_by_one = products.identity(24)
+    for factor in factors:
+        one_by_one = products.push(one_by_one, factor @ one_by_one.u)
+    found, expected = (product_values.log_singular_values(one).values for one in (product, one_by_one))
+    assert int(found.isneginf().sum()) == 11
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-12)
+
+
+def test_a_loss_of_rank_in_one_of_many_ends_their_block():
+    """A batch of two, which lose rank at different steps: values as of each by itself."""
+    chains = [with_dead_rows(16, 20, {5: 4}), with_dead_rows(16, 20, {11: 7})]
+    together: list[list[TangentMap]] = [
+        [lambda point, u, pair=torch.stack(pair): (point, pair @ u)] for pair in zip(*chains, strict=True)
+    ]
+    both, _ = push_forward(products.identity(16, batch=(2,)), POINT, together)
+    found = product_values.log_singular_values(both).values
+    for i, chain in enumerate(chains):
+        alone = product_values.log_singular_values(pushed(chain)).values
+        torch.testing.assert_close(found[i], alone, rtol=0, atol=1e-12)
+    assert found.isneginf().sum(dim=-1).tolist() == [4, 7]
 
 
 def test_values_need_no_basis():

@@ -115,3 +115,20 @@ def test_tangents_may_be_overwritten():
     found = push_tangents(nn.Tanh(), x, tangents, memory_budget=1, overwrite=True)
     assert found.data_ptr() == tangents.data_ptr()
     torch.testing.assert_close(found, kept)
+
+
+@pytest.mark.parametrize("activation", [nn.ReLU(), nn.Tanh()])
+@pytest.mark.parametrize("bias", [False, True])
+def test_pairs_behind_a_relu_are_those_of_autodiff(activation, bias):
+    """Columns of weights that meet zeros and rows of dead units are left out, and nothing else."""
+    layer = nn.Linear(8, 7, bias=bias)
+    point = draw(1, 8).relu()
+    tangents = draw(5, 1, 8) * (point > 0)
+    assert 0 < int(point.count_nonzero()) < 8
+    with torch.no_grad():
+        found, pushed = push_through_pair((layer, activation), point, tangents, behind_relu=True)
+        double = nn.Sequential(copy.deepcopy(layer).double(), activation)
+        expected = vmap(lambda tangent: jvp(double, (point,), (tangent,))[1])(tangents)
+        torch.testing.assert_close(found, double(point), rtol=1e-14, atol=1e-15)
+    torch.testing.assert_close(pushed, expected, rtol=1e-12, atol=1e-14)
+    assert (double(point) == 0).any() == isinstance(activation, nn.ReLU)

@@ -16,6 +16,7 @@ from rmtbn import _checks
 from rmtbn.linalg import graded_ratios, triangular
 from rmtbn.linalg.batched import norms, take
 from rmtbn.linalg.floating_range import rescaled
+from rmtbn.linalg.live_rows import live_rows, put_back
 from rmtbn.linalg.sorted_qr import SortedQR, sorted_qr
 
 # An estimate: 40 times the error measured in the median; 1 chain in 240 is worse (graded_products.md, section 5).
@@ -66,9 +67,19 @@ class Product:
     exact: bool = True
     triangular: bool = False
 
+    @property
+    def mixed(self) -> bool:
+        """Whether U is in float64 and T in float32: values are asked to single precision only."""
+        return self.u.dtype != self.t.dtype
+
 
 def identity(
-    n: int, *, batch: tuple[int, ...] = (), dtype: torch.dtype = torch.float64, device: torch.device | str = "cpu"
+    n: int,
+    *,
+    batch: tuple[int, ...] = (),
+    dtype: torch.dtype = torch.float64,
+    device: torch.device | str = "cpu",
+    mixed: bool = False,
 ) -> Product:
     """Return the empty product, the n x n identity.
 
@@ -80,6 +91,8 @@ def identity(
         Leading dimensions (networks, samples).
     dtype, device
         Of the factors to come; the scales are float64 always.
+    mixed
+        Whether T is float32 though the factors are float64: for values to single precision.
 
     Returns
     -------
@@ -98,7 +111,7 @@ def identity(
     return Product(
         u=eye,
         log_d=zero[..., None].expand(*batch, n),
-        t=eye,
+        t=eye.float() if mixed else eye,
         column_error=torch.ones((*batch, n), dtype=dtype, device=device),
         error=zero,
         log_amplification=zero,
@@ -202,6 +215,10 @@ def push_in_range(
     outside
         The `outside_scale` there.
     """
+    m, rows = y.shape[-2], live_rows(sizes) if look else None
+    if rows is not None:
+        y, sizes = y.mT[..., rows].mT, sizes[..., rows]
+        outside = None if outside is None else outside[..., rows]
     factors = sorted_qr(
         y,
         product.log_d,
@@ -214,7 +231,8 @@ def push_in_range(
     )
     if factors.beyond:
         return replace(product, log_amplification=_log_amplification(factors))
-    u = y.new_full((), math.nan).expand(*y.shape[:-1], factors.r.shape[-2]) if factors.q is None else factors.q
+    none = y.new_full((), math.nan).expand(*y.shape[:-2], m, factors.r.shape[-2])
+    u = none if factors.q is None else put_back(factors.q, rows, m)
     pushed = _absorb(product, factors, u, look=look)
     return _compress(pushed) if look else pushed
 

@@ -15,6 +15,8 @@ from rmtbn.linalg.product import SAFETY, Product, with_unit_rows
 
 # Of the error, what the last step may add.
 _SHARE = 0.01
+# Or so much, relatively, if that is more: in double, and where values are asked to single precision.
+_ACCURACY, _ACCURACY_OF_MIXED = 1e-13, 1e-4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -33,7 +35,7 @@ class LogSingularValues:
     relative_error: Float[Tensor, "*batch"]
 
 
-def log_singular_values(product: Product, *, accuracy: float = 1e-13) -> LogSingularValues:
+def log_singular_values(product: Product) -> LogSingularValues:
     """Compute all log singular values of a product.
 
     Those of diag(exp(log_d)) T, in float64 on the CPU (`rmtbn.linalg.graded`).
@@ -42,8 +44,6 @@ def log_singular_values(product: Product, *, accuracy: float = 1e-13) -> LogSing
     ----------
     product
         The product, shape (..., m, n).
-    accuracy
-        What the last step may change of each value, relatively, if that is more than a share of the error there is.
 
     Returns
     -------
@@ -56,6 +56,7 @@ def log_singular_values(product: Product, *, accuracy: float = 1e-13) -> LogSing
     t = product.t.reshape(-1, r, product.t.shape[-1]).double().cpu().numpy()
     values = torch.full((len(log_d), min(product.u.shape[-2], t.shape[-1])), -torch.inf, dtype=torch.float64)
     condition = torch.ones(len(log_d), dtype=torch.float64)
+    accuracy = _ACCURACY_OF_MIXED if product.mixed else _ACCURACY
     share = (_SHARE * product.error.cpu()).clamp(1e-13, 1e-3).reshape(-1)
     allowed = share.clamp_min(accuracy).tolist()
     for i, live in enumerate(log_d > -float("inf")):

@@ -25,14 +25,16 @@ Step: TypeAlias = Sequence[TangentMap]
 # state 1e-9 … 4e-9 in float64 and 0.1 in float32 at N = 512; a lower limit in float32 buys accuracy
 # at the price of a push per layer.
 _LIMIT = {torch.float64: 11.4, torch.float32: 8.7}
-# The same where the arithmetic is double and the values are asked to single precision.
-_LIMIT_OF_SINGLE = 22.0
+# The same where the values are asked to single precision only, and the arithmetic is double.
+_LIMIT_OF_MIXED = 22.0
 # The first block has as many steps as would fit if each took so much: the fastest start for tanh networks, N = 128 to
 # 512, at the limits of double and of single, and as fast as any for ReLU (recorded growth of 23 networks of 50 layers).
 _STEP = 5.5
 _AT, _LEAST = 50, 2.0
 # Errors of n pushes add up to n^(3/4) of one (graded_products.md, section 5), so the limit falls by as much.
 _FALL = 0.75
+# A block that comes out above by more is not too long but holds a factor that is nearly singular, somewhere.
+_FAR_ABOVE = 8.0
 _PROBES = 8
 # What the basis became after so many steps is kept: most blocks that are cut lose one or two steps.
 _KEPT = 3
@@ -72,12 +74,12 @@ def push_forward(
     *,
     attended: bool | None = None,
     wanted: bool = True,
-    single: bool = False,
 ) -> tuple[Product, Tensor]:
     """Multiply a product by the differentials of a chain of maps, taken along the orbit of a point.
 
     Steps are accumulated in blocks: A_k ... A_1 U is re-factorised when the condition number of the block, foretold
-    from the blocks before it, reaches its budget; a block that comes out worse is cut.
+    from the blocks before it, reaches its budget; a block that comes out worse is cut. On the CPU it ends where fewer
+    rows are left than U has columns: a loss of rank that is plain there, and within a block is not.
 
     Parameters
     ----------
@@ -93,9 +95,6 @@ def push_forward(
         the CPU.
     wanted
         Whether U is needed at the end; singular values and right singular vectors do without.
-    single
-        Whether values are asked to single precision only, and the maps take tangents in double as well. U is then
-        float64, whatever T is, and blocks are long.
 
     Returns
     -------
@@ -109,35 +108,35 @@ def push_forward(
     """
     attended = product.u.device.type == "cpu" if attended is None else attended
     heap.keep(16 * product.u.nbytes if attended else 0)
-    product = replace(product, u=product.u.double()) if single else product
-    limit, pace = _limit(product, len(steps), single=single), begun(product.u.shape[-1])
+    limit, pace = _limit(product, len(steps)), begun(product.u.shape[-1])
     known: list[_Moved] = []
     done, stride, rounds, look = 0, min(len(steps), max(1, int(limit / _STEP))), 1, attended
     while done < len(steps):
         blocks = _blocks(steps[done:], stride, 1 if look else rounds)
-        length = len(blocks[0])
+        length = taken = len(blocks[0])
         if look:
             last = not wanted and done + length == len(steps)
             pushed, known = _push_block(product, point, blocks[0], known=known, last=last, limit=limit)
-            image, growth = known[-1].point, float(pushed.log_amplification.max())
+            image, growth, taken = known[-1].point, float(pushed.log_amplification.max()), known[-1].steps
         else:
             pushed, image, growth = _push_blocks(product, point, blocks)
         if math.isnan(growth):  # something was met that needs looking at
             look, stride = True, 1
             continue
-        accepted = length == 1 or growth <= limit
+        accepted = taken == 1 or growth <= limit
         if accepted:
-            product, point, done = pushed, image, done + sum(len(block) for block in blocks)
+            product, point, done = pushed, image, done + (taken if look else sum(len(block) for block in blocks))
             look, known = attended, []
         rounds = min(2 * rounds, _PATIENCE) if accepted else max(1, rounds // 2)
-        pace = noted(pace, length, growth, limit=limit)
-        stride = longest(pace, limit=limit, at_most=2 * length if accepted else length - 1)
+        pace = noted(pace, taken, growth, limit=limit)
+        shorter = taken // 2 if growth > limit + _FAR_ABOVE else taken - 1
+        stride = longest(pace, limit=limit, at_most=2 * length if accepted else shorter)
     return product if product.exact or not wanted else push(product, product.u), point
 
 
-def _limit(product: Product, steps: int, *, single: bool) -> float:
+def _limit(product: Product, steps: int) -> float:
     """Log amplification up to which a block of a chain of so many steps is accepted."""
-    limit = _LIMIT_OF_SINGLE if single else _LIMIT[product.u.dtype]
+    limit = _LIMIT_OF_MIXED if product.mixed else _LIMIT[product.u.dtype]
     return max(_LEAST, limit - _FALL * math.log(max(1.0, steps / _AT)))
 
 
@@ -166,19 +165,21 @@ def _push_block(
     last block no basis is wanted.
     """
     moved = _advanced(product, point, block, known=known, look=True)
-    return _refactorised(product, moved[-1], last=last, limit=limit if len(block) > 1 else math.inf), moved
+    taken = moved[-1].steps
+    last = last and taken == len(block)
+    return _refactorised(product, moved[-1], last=last, limit=limit if taken > 1 else math.inf), moved
 
 
 def _advanced(
     product: Product, point: Tensor, block: Sequence[Step], *, known: list[_Moved], look: bool
 ) -> list[_Moved]:
-    """Apply the steps of a block to the basis, and return it after the last few of them.
+    """Apply the steps of a block to the basis, up to a loss of rank if looked, and return it after the last few.
 
     A few more columns stand for rounding, in units of eps. Some start at random and each map adds its own to them, in
     proportion to the rows of its result: they tell noise from small values where a map cancels what it is given. Others
     start orthogonal to U: they tell what becomes of errors outside of the range of the product.
     """
-    r = product.u.shape[-1]
+    r, ranks = product.u.shape[-1], product.log_d.isfinite().sum(dim=-1)
     found = [moved for moved in known if moved.steps <= len(block)]
     if not found:
         sizes = _sizes(product, look=look)
@@ -194,6 +195,8 @@ def _advanced(
             columns = _with_rounding(columns, _rounding(sizes, steps + i * len(block)), r, before=found[-1].columns)
         found.append(_Moved(steps=steps, point=point, columns=columns, sizes=sizes, log_scale=log_scale))
         found = found[-_KEPT:] if look else found[-1:]
+        if look and bool((sizes.count_nonzero(dim=-1) < ranks).any()):
+            break
     return found
 
 

@@ -19,6 +19,7 @@ from rmtbn.linalg.push_forward import Step, push_forward
 from rmtbn.measure import batch_statistics, network
 from rmtbn.measure.ensemble import aligned
 from rmtbn.measure.stacked_tangents import stacked_steps
+from rmtbn.measure.tangents import in_double
 from rmtbn.result import EmpiricalSpectrum
 
 # Bytes for the factors of the networks in flight: an eighth of a machine of 8 GB.
@@ -71,9 +72,11 @@ def ensemble_spectrum(
     with batch_statistics.fixed(everything, statistics):
         network.check_output(modules[0], x)
         coupled = statistics == "batch" or network.couples(modules[0], x)
+        mixed = method == "product" and in_double((layer for _, same in layers for layer in same), x)
+        start = x.double() if mixed else x
         chunks = [
-            measure(_chain(layers, slice(a, b), coupled, budget), x, count=b - a, coupled=coupled)
-            for a, b in _parts(len(modules), x, coupled=coupled, budget=budget)
+            measure(_chain(layers, slice(a, b), coupled, budget), start, count=b - a, coupled=coupled, mixed=mixed)
+            for a, b in _parts(len(modules), start, coupled=coupled, budget=budget)
         ]
     rows, errors, floors = zip(*chunks, strict=True)
     return EmpiricalSpectrum(
@@ -98,10 +101,13 @@ def _chain(layers: list[tuple[str, list[nn.Module]]], part: slice, coupled: bool
     return stacked_steps([same[part] for _, same in layers], coupled=coupled, memory_budget=max(1, budget // 4))
 
 
-def _product(chain: list[Step], x: Tensor, *, count: int, coupled: bool) -> tuple[np.ndarray, float, np.ndarray | None]:
+def _product(
+    chain: list[Step], x: Tensor, *, count: int, coupled: bool, mixed: bool
+) -> tuple[np.ndarray, float, np.ndarray | None]:
     """Log singular values (networks, outputs), their error and no floor, by re-factorised push-forward."""
     groups = 1 if coupled else len(x)
-    product = products.identity(x.numel() // groups, batch=(count * groups,), dtype=x.dtype, device=x.device)
+    batch = (count * groups,)
+    product = products.identity(x.numel() // groups, batch=batch, dtype=x.dtype, device=x.device, mixed=mixed)
     product, point = push_forward(product, _repeated(x, count), chain, wanted=False)
     _check_finite(point)
     found = product_values.log_singular_values(product)
@@ -109,7 +115,9 @@ def _product(chain: list[Step], x: Tensor, *, count: int, coupled: bool) -> tupl
     return rows, float(found.relative_error.max()), None
 
 
-def _dense(chain: list[Step], x: Tensor, *, count: int, coupled: bool) -> tuple[np.ndarray, float, np.ndarray | None]:
+def _dense(
+    chain: list[Step], x: Tensor, *, count: int, coupled: bool, **_: object
+) -> tuple[np.ndarray, float, np.ndarray | None]:
     """Do the same from the assembled Jacobians, with the log σ of each network below which values are noise."""
     groups = 1 if coupled else len(x)
     n = x.numel() // groups

@@ -21,6 +21,7 @@ from rmtbn.linalg.push_forward import push_forward
 from rmtbn.measure import batch_statistics, network
 from rmtbn.measure.ensemble import aligned
 from rmtbn.measure.stacked_tangents import stacked_steps
+from rmtbn.measure.tangents import in_double
 from rmtbn.result import DepthProfile
 
 Array = NDArray[np.float64]
@@ -151,7 +152,9 @@ def _followed(segments: list[list[list[nn.Module]]], x: Tensor, *, coupled: bool
     """Log singular values (groups, points, inputs) and their errors (points,), by re-factorised push-forward."""
     count, examples = len(segments[0][0]), 1 if coupled else len(x)
     inputs = x.numel() // examples
-    product = products.identity(inputs, batch=(count * examples,), dtype=x.dtype, device=x.device)
+    mixed = in_double((layer for segment in segments for same in segment for layer in same), x)
+    x = x.double() if mixed else x
+    product = products.identity(inputs, batch=(count * examples,), dtype=x.dtype, device=x.device, mixed=mixed)
     point = x.expand(count, *x.shape).clone()  # jvp refuses memory that is shared
     rows, errors = [], []
     for layers in segments:

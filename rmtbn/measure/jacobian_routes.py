@@ -22,7 +22,7 @@ from rmtbn.measure import assembly
 from rmtbn.measure.assembly import Assembled
 from rmtbn.measure.jacobian_operator import layered, rank_bounds
 from rmtbn.measure.layer_maps import steps
-from rmtbn.measure.tangents import has_rule
+from rmtbn.measure.tangents import in_double
 
 _PRECISION = 1e-6  # asked of each value by the route "lanczos", relative to the value; eps sets a limit
 
@@ -72,12 +72,13 @@ def by_product(
     x = points[0]
     groups = 1 if coupled else x.shape[0]
     product = products.identity(x.numel() // groups, batch=(groups,), dtype=x.dtype, device=x.device)
-    single = x.dtype == torch.float32 and x.device.type == "cpu" and all(map(has_rule, chain.from_iterable(segments)))
-    x = x.double() if single else x  # rounding on the way would be amplified by chaos, and is in no stated error
+    mixed = in_double(chain.from_iterable(segments), x)
+    x = x.double() if mixed else x
+    product = products.identity(x.numel() // groups, batch=(groups,), dtype=x.dtype, device=x.device, mixed=mixed)
     found = []
     for i, layers in enumerate(segments, 1):
-        product, x = push_forward(product, x, steps(layers, budget), wanted=i < len(segments), single=single)
-        result = product_values.log_singular_values(product, accuracy=1e-4 if single else 1e-13)
+        product, x = push_forward(product, x, steps(layers, budget), wanted=i < len(segments))
+        result = product_values.log_singular_values(product)
         values = _padded(result.values.numpy(), product.u.shape[-2])
         found.append(Found(values=values.ravel(), relative_error=float(result.relative_error.max())))
     return found

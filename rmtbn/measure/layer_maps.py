@@ -24,18 +24,27 @@ def steps(layers: Sequence[nn.Module], budget: int) -> list[list[TangentMap]]:
             found[-1][-1].append(layer)
         else:
             found[-1].append([layer])
-    return [[partial(_push_layers, together, budget) for together in step] for step in found]
+    before = [None, *(together[-1] for step in found for together in step)]
+    behind = iter([type(layer) is nn.ReLU for layer in before])
+    return [[partial(_push_layers, together, budget, behind_relu=next(behind)) for together in step] for step in found]
 
 
 def _push_layers(
-    layers: Sequence[nn.Module], memory_budget: int, point: Tensor, u: Float[Tensor, "groups m r"]
+    layers: Sequence[nn.Module],
+    memory_budget: int,
+    point: Tensor,
+    u: Float[Tensor, "groups m r"],
+    *,
+    behind_relu: bool,
 ) -> tuple[Tensor, Float[Tensor, "groups k r"]]:
     """Apply layers to a point, and their differentials there to the columns of u."""
     tangents = u.movedim(-1, 0).reshape(-1, *point.shape)
     rest = list(layers)
     if _are_pair(layers, point, tangents):
         linear, activation, *rest = layers
-        point, tangents = push_through_pair((cast(nn.Linear, linear), activation), point, tangents)
+        point, tangents = push_through_pair(
+            (cast(nn.Linear, linear), activation), point, tangents, behind_relu=behind_relu
+        )
     own = False  # what comes out of a product of matrices nobody else holds
     for layer in rest:
         tangents = push_tangents(layer, point, tangents, memory_budget=memory_budget, overwrite=own)
@@ -44,9 +53,10 @@ def _push_layers(
 
 
 def _are_pair(layers: Sequence[nn.Module], point: Tensor, tangents: Tensor) -> bool:
-    """Tell whether weights that must be brought to another dtype anyway may be multiplied by slopes in passing."""
+    """Tell whether weights may be brought to another dtype and multiplied by slopes in passing, or left out."""
     if len(layers) < 2 or point.ndim != 2 or len(point) > 1 or tangents.dtype != point.dtype:
         return False
     linear, activation = layers[:2]
     known = type(linear) is nn.Linear and has_rule(linear) and has_rule(activation)
-    return known and type(activation) not in (nn.Linear, nn.Identity) and linear.weight.dtype != point.dtype
+    pays = type(activation) is nn.ReLU or linear.weight.dtype != point.dtype
+    return known and pays and type(activation) not in (nn.Linear, nn.Identity)

@@ -11,6 +11,7 @@ from rmtbn.linalg import singular_vectors as linalg
 from rmtbn.linalg.push_forward import push_forward
 from rmtbn.measure import batch_statistics, network
 from rmtbn.measure.stacked_tangents import stacked_steps
+from rmtbn.measure.tangents import in_double
 
 _MEMORY = 2**30
 
@@ -84,14 +85,17 @@ def surviving_directions(
         network.check_output(module, x)
         coupled = statistics == "batch" or network.couples(module, x)
         groups = 1 if coupled else len(x)
-        start = products.identity(x.numel() // groups, batch=(groups,), dtype=x.dtype, device=x.device)
-        steps = stacked_steps([[layer] for _, layer in network.layers(module)], coupled=coupled, memory_budget=budget)
-        product, point = push_forward(start, x[None].clone(), steps)
+        layers = [layer for _, layer in network.layers(module)]
+        mixed = in_double(layers, x)
+        inner = x.double() if mixed else x
+        start = products.identity(x.numel() // groups, batch=(groups,), dtype=inner.dtype, device=x.device, mixed=mixed)
+        steps = stacked_steps([[layer] for layer in layers], coupled=coupled, memory_budget=budget)
+        product, point = push_forward(start, inner[None].clone(), steps)
     found = linalg.singular_vectors(product, count)
     return Directions(
         log_singular_values=found.log_values,
-        inputs=found.right.mT.reshape(groups, count, -1, *x.shape[1:]),
-        outputs=found.left.mT.reshape(groups, count, -1, *point.shape[2:]),
+        inputs=found.right.mT.reshape(groups, count, -1, *x.shape[1:]).to(x.dtype),
+        outputs=found.left.mT.reshape(groups, count, -1, *point.shape[2:]).to(x.dtype),
         error=found.error,
         batch_stats=statistics,
     )

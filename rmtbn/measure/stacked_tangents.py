@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, jvp, stack_module_state, vmap
 
 from rmtbn.linalg.push_forward import Step, TangentMap
-from rmtbn.measure.tangents import has_rule, push_tangents
+from rmtbn.measure.tangents import has_rule, image, push_tangents
 
 # Parameters and buffers by name, with the networks in front.
 State = tuple[dict[str, Tensor], dict[str, Tensor]]
@@ -64,8 +64,9 @@ def stacked_map(
     Returns
     -------
     TangentMap
-        (point, u) -> (image, pushed): points (K, B, ...features); u of shape (K·G, m, r), columns of all examples
-        together (G = 1) if coupled, and of one example each (G = B) if not.
+        (point, u) -> (image, pushed), in the dtype of the points where the rule is known: points (K, B, ...features);
+        u of shape (K·G, m, r), columns of all examples together (G = 1) if coupled, and of one example each (G = B) if
+        not.
     """
     base = layers[0]
     linear = type(base) is nn.Linear and not any(_hooked(layer) for layer in layers)
@@ -80,12 +81,12 @@ def stacked_map(
         lead = (len(point), u.shape[-1], point.shape[1]) if coupled else (*point.shape[:2], u.shape[-1])
         tangents = u.mT.reshape(*lead, *point.shape[2:])
         if linear:  # the order of tangents and examples does not matter
-            image, pushed = _linear(affine, point, tangents, shelf)
-            return image, pushed.reshape(len(u), u.shape[-1], -1).mT
+            result, pushed = _linear(affine, point, tangents, shelf)
+            return result, pushed.reshape(len(u), u.shape[-1], -1).mT
         tangents = tangents if coupled else tangents.transpose(1, 2)
         pushed = _pushed(base, state, point, tangents, memory_budget)
-        image = _image(base, point) if state is None else vmap(one)(*state, point)
-        return image, (pushed if coupled else pushed.transpose(1, 2)).reshape(len(u), u.shape[-1], -1).mT
+        result = _image(base, point) if state is None else vmap(one)(*state, point)
+        return result, (pushed if coupled else pushed.transpose(1, 2)).reshape(len(u), u.shape[-1], -1).mT
 
     return move
 
@@ -142,23 +143,27 @@ def _linear(
     """Apply linear layers to the points and their weights to the tangents of each network."""
     flat = tangents.reshape(len(layers), -1, tangents.shape[-1])
     if flat.is_cuda or layers[0].weight.numel() <= _SMALL:
-        weights = _side_by_side([layer.weight for layer in layers], shelf).mT
+        weights = _side_by_side([layer.weight for layer in layers], shelf, dtype=point.dtype).mT
         pushed = flat @ weights
-        image = (point.reshape(len(layers), -1, flat.shape[-1]) @ weights).reshape(*point.shape[:-1], -1)
+        images = (point.reshape(len(layers), -1, flat.shape[-1]) @ weights).reshape(*point.shape[:-1], -1)
         if layers[0].bias is not None:
-            biases = torch.stack([layer.bias for layer in layers])
-            image = image + biases.reshape(len(layers), *(1,) * (image.ndim - 2), -1)
+            biases = torch.stack([layer.bias for layer in layers]).to(point.dtype)
+            images = images + biases.reshape(len(layers), *(1,) * (images.ndim - 2), -1)
     else:
-        image = torch.stack([layer(h) for layer, h in zip(layers, point, strict=True)])
+        images = torch.stack([image(layer, h) for layer, h in zip(layers, point, strict=True)])
         pushed = flat.new_empty(*flat.shape[:-1], layers[0].out_features)
         for matrix, layer, out in zip(flat, layers, pushed, strict=True):
-            torch.mm(matrix, layer.weight.mT, out=out)
-    return image, pushed.reshape(*tangents.shape[:-1], -1)
+            torch.mm(matrix, layer.weight.to(point.dtype).mT, out=out)
+    return images, pushed.reshape(*tangents.shape[:-1], -1)
 
 
-def _side_by_side(weights: list[Tensor], shelf: Shelf) -> Float[Tensor, "networks k m"]:
+def _side_by_side(weights: list[Tensor], shelf: Shelf, *, dtype: torch.dtype) -> Float[Tensor, "networks k m"]:
     """Stack weights in memory that has been used before: fresh pages would take longer than the copy."""
     shape = (len(weights), *weights[0].shape)
     if shape not in shelf:
-        shelf[shape] = torch.empty(shape, dtype=weights[0].dtype, device=weights[0].device)
-    return torch.stack(weights, out=shelf[shape])
+        shelf[shape] = torch.empty(shape, dtype=dtype, device=weights[0].device)
+    if dtype == weights[0].dtype:
+        return torch.stack(weights, out=shelf[shape])
+    for place, weight in zip(shelf[shape], weights, strict=True):
+        place.copy_(weight)
+    return shelf[shape]

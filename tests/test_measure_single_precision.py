@@ -1,0 +1,92 @@
+"""Networks in float32, whose values are those of the same network in float64 to what is stated."""
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from rmtbn import rng
+from rmtbn.measure import jacobian
+from rmtbn.measure.ensemble_jacobian import ensemble_spectrum
+from rmtbn.measure.growth import growth
+from rmtbn.measure.singular_vectors import surviving_directions
+
+
+def network(width: int, depth: int, *, gain: float, activation: type[nn.Module], seed: int = 0) -> nn.Sequential:
+    draws = rng.torch_generator(seed, "single", width)
+    layers: list[nn.Module] = []
+    for _ in range(depth):
+        layer = nn.Linear(width, width)
+        layer.weight.data = gain * torch.randn(width, width, generator=draws) / width**0.5
+        layer.bias.data = 0.1 * torch.randn(width, generator=draws)
+        layers += [layer, activation()]
+    return nn.Sequential(*layers).requires_grad_(False)
+
+
+def chaotic(seed: int) -> nn.Sequential:
+    """Tanh, σ_w = 3, 40 layers: rounding of the points in float32 would be amplified to whole nats of ln σ."""
+    return network(64, 40, gain=3.0, activation=nn.Tanh, seed=seed)
+
+
+def doubled(modules: list[nn.Sequential]) -> list[nn.Sequential]:
+    return [copy.deepcopy(module).double() for module in modules]
+
+
+X = torch.randn(1, 64, generator=rng.torch_generator(1, "single", "x"))
+
+
+def of_one(modules: list[nn.Sequential], x: Tensor) -> tuple[np.ndarray, float]:
+    found = jacobian.spectrum(modules[0], x, method="product")
+    return found.log_singular_values, found.relative_error
+
+
+def of_many(modules: list[nn.Sequential], x: Tensor) -> tuple[np.ndarray, float]:
+    found = ensemble_spectrum(modules, x)
+    return found.by_network, found.relative_error
+
+
+def at_the_end(modules: list[nn.Sequential], x: Tensor) -> tuple[np.ndarray, float]:
+    found = growth(modules, x)
+    return found.log_singular_values[:, -1], float(found.relative_error[-1])
+
+
+def of_directions(modules: list[nn.Sequential], x: Tensor) -> tuple[np.ndarray, float]:
+    found = surviving_directions(modules[0], x, count=5)
+    assert found.inputs.dtype == found.outputs.dtype == x.dtype
+    return found.log_singular_values.numpy(), 1e-3
+
+
+@pytest.mark.parametrize("measure", [of_one, of_many, at_the_end, of_directions])
+def test_chaotic_networks_are_right_to_what_is_stated(measure):
+    """By every way to the values, for one network and for three together."""
+    modules = [chaotic(seed) for seed in range(3)]
+    single, stated = measure(modules, X)
+    double, _ = measure(doubled(modules), X.double())
+    assert np.abs(single - double).max() <= stated < 1e-2
+
+
+@pytest.mark.parametrize("measure", [of_one, of_many, at_the_end])
+def test_relu_networks_have_the_zeros_of_double(measure):
+    """He initialisation, 30 layers: ranks fall from layer to layer, and what is left is right to 1e-3."""
+    modules = [network(64, 30, gain=2**0.5, activation=nn.ReLU, seed=seed) for seed in range(3)]
+    single, stated = measure(modules, X)
+    double, _ = measure(doubled(modules), X.double())
+    zeros = np.isneginf(double)
+    assert np.array_equal(np.isneginf(single), zeros)
+    assert zeros.mean() > 0.5
+    assert np.abs(single[~zeros] - double[~zeros]).max() <= stated < 1e-3
+
+
+def test_zeros_of_points_are_dead_units_behind_a_relu_only():
+    """At x = 0 tanh passes zeros on and its slope is 1: J is the product of the weights."""
+    layers = [module for module in network(12, 3, gain=1.0, activation=nn.Tanh) if isinstance(module, nn.Linear)]
+    for layer in layers:
+        layer.bias.data.zero_()
+    module = nn.Sequential(*(part for layer in layers for part in (layer, nn.Tanh())))
+    product = layers[2].weight.double() @ layers[1].weight.double() @ layers[0].weight.double()
+    for dtype in (torch.float32, torch.float64):
+        for method in ("product", "dense"):
+            found = jacobian.spectrum(module.to(dtype), torch.zeros(1, 12, dtype=dtype), method=method)
+            np.testing.assert_allclose(found.by_network[0], torch.linalg.svdvals(product).log(), rtol=0, atol=1e-4)
