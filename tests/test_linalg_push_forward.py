@@ -100,7 +100,7 @@ def spread_factors(width: int, depth: int, *, spread: float) -> list[Tensor]:
 
 
 def test_mixed_products_are_right_to_what_they_state():
-    """N = 48, values of 1 to e^-5: in float32 by single steps; U in float64, T in float32, by long blocks, and better."""
+    """N = 48, values of 1 to e^-5: float32 by single steps; U in float64, T in float32, by long blocks, and better."""
     factors = spread_factors(48, 40, spread=5.0)
     doubles = steps([factor.double() for factor in factors])
     by_steps, _ = push_forward(products.identity(48, dtype=torch.float32), POINT, steps(factors))
@@ -149,10 +149,8 @@ def test_a_loss_of_rank_ends_a_block():
 def test_a_loss_of_rank_in_one_of_many_ends_their_block():
     """A batch of two, which lose rank at different steps: values as of each by itself."""
     chains = [with_dead_rows(16, 20, {5: 4}), with_dead_rows(16, 20, {11: 7})]
-    together: list[list[TangentMap]] = [
-        [lambda point, u, pair=torch.stack(pair): (point, pair @ u)] for pair in zip(*chains, strict=True)
-    ]
-    both, _ = push_forward(products.identity(16, batch=(2,)), POINT, together)
+    together = [torch.stack(pair) for pair in zip(*chains, strict=True)]
+    both, _ = push_forward(products.identity(16, batch=(2,)), POINT, steps(together))
     found = product_values.log_singular_values(both).values
     for i, chain in enumerate(chains):
         alone = product_values.log_singular_values(pushed(chain)).values

@@ -33,7 +33,7 @@ _STEP = 5.5
 _AT, _LEAST = 50, 2.0
 # Errors of n pushes add up to n^(3/4) of one (graded_products.md, section 5), so the limit falls by as much.
 _FALL = 0.75
-# A block that comes out above by more is not too long but holds a factor that is nearly singular, somewhere.
+# A block that comes out above by more is not too long but holds a factor that is nearly singular: it is halved.
 _FAR_ABOVE = 8.0
 _PROBES = 8
 # What the basis became after so many steps is kept: most blocks that are cut lose one or two steps.
