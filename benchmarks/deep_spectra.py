@@ -11,12 +11,12 @@ jacrev's values are wrong below eps of the largest; those of the product route a
 Figures of 2026-11-23, two-core AMD EPYC. One network near the critical point, N = 512, L = 50, over jacrev + svdvals.
 Two threads, wall time, medians of ten turns for each of five networks: product 2.5 to 3.0 (tanh) and 0.64 to 0.9 (ReLU)
 in float64, 3.1 to 3.9 and 0.94 to 1.34 in float32 (states 3e-4 and 2e-4); dense 0.88 to 0.95 (tanh) and 0.31 to 0.39
-(ReLU) in float64, 0.99 to 1.03 and 0.41 to 0.52 in float32. Processor time of one thread, medians of five turns: product
-2.2 and 0.71 in float64, 3.05 and 0.86 in float32; dense 0.89 and 0.33, 0.99 and 0.36.
+(ReLU) in float64, 0.99 to 1.03 and 0.41 to 0.52 in float32. Processor time of one thread, medians of five turns:
+product 2.2 and 0.71 in float64, 3.05 and 0.86 in float32; dense 0.89 and 0.33, 0.99 and 0.36.
 A loop over 16 networks at N = 128, L = 100, over the ensemble in one pass, two threads: dense 1.6 (float64) and 1.85
 (float32); the product route takes 3.8 and 2.7 times as long as the loop.
-Depth exponent 0.99 on one thread and 1.08 on two (N = 64, L = 50 … 3,200). Width, L = 10, float64, N = 512 … 2,048: 2.85
-and 2.86.
+Depth exponent 0.99 on one thread and 1.08 on two (N = 64, L = 50 … 3,200). Width, L = 10, float64, N = 512 … 2,048:
+2.85 and 2.86.
 Memory, parameters with gradients: dense 1.3 MiB and product 3.0 MiB against jacrev's 204 at N = 256, L = 200; the
 product at N = 128 takes 1.0 MiB at depth 100 and 6.2 MiB at 5,000 (the list of layers).
 
