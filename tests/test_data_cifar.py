@@ -72,6 +72,24 @@ def test_test_images_are_standardised_by_the_training_images(tmp_path, write_cif
     assert set(test.unique().tolist()) <= set(train.unique().tolist())
 
 
+def test_training_images_of_one_grey_are_refused(tmp_path):
+    """They have no scale."""
+    for name in ("data_batch_1.bin", "test_batch.bin"):
+        (tmp_path / name).write_bytes(bytes([3]) + bytes([90]) * 3072)
+    for split in ("train", "test"):
+        with pytest.raises(InvalidArgumentError, match="`inputs` must be not all the same number; got 90"):
+            cifar10(tmp_path, split=split)
+
+
+def test_bytes_are_counted_over_all_records(tmp_path):
+    """5,000 images, more than are counted at a time: half of them at 0, half at 2, give -1 and 1."""
+    pixels = np.repeat(np.array([0, 2], dtype=np.uint8), 2500)[:, None] * np.ones((1, 3072), dtype=np.uint8)
+    records = np.column_stack([np.zeros(5000, dtype=np.uint8), pixels])
+    (tmp_path / "data_batch_1.bin").write_bytes(records.tobytes())
+    x = cifar10(tmp_path).inputs
+    assert bool((x[:2500] == -1).all() & (x[2500:] == 1).all())
+
+
 def test_test_images_of_one_grey_are_read(tmp_path, write_cifar):
     """They need a scale of the training images alone."""
     write_cifar("data_batch_1.bin", range(10))

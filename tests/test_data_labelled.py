@@ -24,17 +24,6 @@ def test_standardised_inputs_have_mean_zero_and_variance_one():
     torch.testing.assert_close((x - x[0, 0]) * raw.std(correction=0), raw - raw[0, 0])
 
 
-def test_inputs_can_be_standardised_by_others():
-    """(x - m)/s with m and s of the others, of any number of them: by numpy's, and by itself nothing is new."""
-    raw, others = 3 + 2 * inputs(10, 4), 5 - inputs(7, 4)
-    x = standardise(raw, by=others)
-    expected = (raw.numpy() - others.numpy().mean()) / others.numpy().std()
-    torch.testing.assert_close(x, torch.from_numpy(expected), rtol=1e-13, atol=1e-14)
-    assert torch.equal(standardise(raw, by=raw), standardise(raw))
-    with pytest.raises(InvalidArgumentError, match=r"`inputs` must be not all the same number; got 7\.0"):
-        standardise(raw, by=torch.full((4, 2), 7.0, dtype=torch.float64))
-
-
 def test_inputs_that_are_all_the_same_number_have_no_scale():
     """A constant cannot be standardised: an error instead of NaN."""
     with pytest.raises(InvalidArgumentError, match=r"`inputs` must be not all the same number; got 7\.0"):

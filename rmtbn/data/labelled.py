@@ -67,22 +67,16 @@ class Labelled:
         return Labelled(name=self.name, inputs=image * scale, targets=self.targets, classes=self.classes)
 
 
-def standardise(
-    raw: Float[Tensor, "examples ..."], *, by: Float[Tensor, "others ..."] | None = None
-) -> Float[Tensor, "examples ..."]:
-    """Return (raw - m)/s with the mean m and standard deviation s of all entries of `by` (of `raw` itself if None).
-
-    One shift and one scale: differences between pixels stay. A test set is standardised `by` its training set, so that
-    the same pixel is the same number in both.
+def standardise(raw: Float[Tensor, "examples ..."]) -> Float[Tensor, "examples ..."]:
+    """Return (raw - m)/s with the mean m and standard deviation s of all entries: differences between pixels stay.
 
     Raises
     ------
     InvalidArgumentError
-        If the entries that m and s are of are all the same number.
+        If the entries are all the same number.
     """
-    reference = raw if by is None else by
-    mean = reference.mean()
-    spread = (reference - mean).square().mean().sqrt()
+    mean = raw.mean()
+    spread = (raw - mean).square().mean().sqrt()
     if spread == 0:
-        raise _checks.fail("inputs", "not all the same number", reference.flatten()[0].item())
+        raise _checks.fail("inputs", "not all the same number", raw.flatten()[0].item())
     return (raw - mean) / spread
