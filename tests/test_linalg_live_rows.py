@@ -22,7 +22,7 @@ def draw(*shape: int) -> torch.Tensor:
         ([0.0, 0.0], None),
         ([1.0] * 19 + [0.0], None),
         ([1.0] * 9 + [0.0], list(range(9))),
-        ([[1.0, 0.0], [0.0, 1.0]], None),
+        ([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]], None),
     ],
 )
 def test_rows_are_found_where_that_pays(sizes, rows):
@@ -56,3 +56,17 @@ def test_a_factor_with_dead_rows_has_the_values_of_lapack(dead):
     torch.testing.assert_close(found[:rank].exp(), expected[:rank], rtol=1e-12, atol=0)
     assert bool(found[rank:].isneginf().all())
     torch.testing.assert_close(product.u.mT @ product.u, torch.eye(rank, dtype=torch.float64), rtol=0, atol=1e-13)
+
+
+def test_leaving_rows_out_changes_no_estimate():
+    """Columns equal to 1e-10: errors from outside of the range are amplified as if dead rows had never been there."""
+    start = products.push(products.identity(4), draw(9, 4))
+    y, outside = draw(8, 4), 1e3 * draw(8).abs()
+    y[:, 3] = y[:, 2] + 1e-10 * y[:, 3]
+    dead, live = [0, 1, 4], [2, 3, 5, 6, 7]
+    y[dead], outside[dead] = 0.0, 0.0
+    whole = products.push(start, y, outside_scale=outside)
+    rest = products.push(start, y[live], outside_scale=outside[live])
+    assert float(rest.log_amplification) > 2.0 + float(products.push(start, y[live]).log_amplification)
+    torch.testing.assert_close(whole.log_amplification, rest.log_amplification, rtol=1e-5, atol=0)
+    torch.testing.assert_close(whole.error, rest.error, rtol=1e-4, atol=0)

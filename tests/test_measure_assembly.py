@@ -32,6 +32,8 @@ NETWORKS = {
     "norm between": [linear(9, 12), nn.ReLU(), nn.LayerNorm(12, dtype=torch.float64), linear(12, 6), nn.Sigmoid()],
     "unknown between": [linear(9, 8), nn.ReLU(), nn.Softplus(), linear(8, 8), nn.Hardtanh(), nn.Identity()],
     "one layer": [linear(9, 4)],
+    "begins with identity": [nn.Identity(), nn.Tanh(), linear(9, 4)],
+    "tokens": [nn.Unflatten(1, (3, 3)), linear(3, 4), nn.ReLU(), nn.Flatten()],
     "images": [
         nn.Unflatten(1, (1, 3, 3)),
         nn.Conv2d(1, 4, 2, dtype=torch.float64).requires_grad_(False),
@@ -114,3 +116,32 @@ def test_weights_are_left_alone():
         found = assembly.pushed(start, [layer, nn.Identity(), nn.Tanh(), nn.Tanh()], [], budget=BUDGET)
     assert torch.equal(layer.weight, before)
     assert not torch.equal(found.matrix()[0], before)
+
+
+def test_units_whose_slope_underflows_are_left_out_and_the_others_keep_theirs():
+    """tanh' = 1/cosh² is 0 in float64 beyond |x| = 400: those rows go, and the rest is scaled."""
+    layer = linear(9, 6)
+    layer.bias.data[[1, 4]] = torch.tensor([1e3, -1e3], dtype=torch.float64)
+    x = draw(1, 9)
+    with torch.no_grad():
+        found = assembly.pushed(assembly.begun(x, coupled=False), [layer, nn.Tanh()], [], budget=BUDGET)
+    assert found.live.tolist() == [0, 2, 3, 5]
+    expected = oracle([layer, nn.Tanh()], x, coupled=False)
+    torch.testing.assert_close(whole_matrix(found), expected, rtol=1e-9, atol=1e-13)
+
+
+@pytest.mark.parametrize("behind", [[], [nn.Tanh()], [nn.Softplus()]])
+def test_the_rank_is_bounded_by_the_narrowest_layer(behind):
+    """9 -> 4 -> 12: 4, whether an activation stands behind the narrow layer or not."""
+    layers = [linear(9, 4), *behind, linear(4, 12), nn.Tanh()]
+    with torch.no_grad():
+        found = assembly.pushed(assembly.begun(draw(1, 9), coupled=False), layers, [], budget=BUDGET)
+    assert found.bound.tolist() == [4]
+
+
+def test_a_linear_layer_of_tokens_is_no_matrix():
+    """One example of 3 tokens, first layer linear: J is 12 x 9, block diagonal."""
+    layers, x = [linear(3, 4), nn.ReLU()], draw(1, 3, 3)
+    with torch.no_grad():
+        found = assembly.pushed(assembly.begun(x, coupled=True), layers, [], budget=BUDGET)
+    torch.testing.assert_close(whole_matrix(found), oracle(layers, x, coupled=True), rtol=1e-12, atol=1e-13)

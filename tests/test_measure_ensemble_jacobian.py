@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from rmtbn import rng
 from rmtbn._checks import InvalidArgumentError
 from rmtbn.inits import initialise
-from rmtbn.measure import jacobian
+from rmtbn.measure import jacobian, stacked_tangents
 from rmtbn.measure.ensemble_jacobian import ensemble_spectrum
 from rmtbn.nets.mlp import mlp
 from rmtbn.nets.resnet import residual_mlp
@@ -125,3 +125,52 @@ def test_impossible_ensembles_are_refused():
     modules[1][0].weight.data[0, 0] = torch.inf
     with pytest.raises(InvalidArgumentError, match="`modules` must be finite at x"):
         ensemble_spectrum(modules, x, method="dense")
+
+
+@pytest.mark.parametrize("small", [0, 2**16])
+def test_float32_networks_are_pushed_in_double_at_any_size(small, monkeypatch):
+    """Weights side by side or one by one: values of float64, to single precision."""
+    monkeypatch.setattr(stacked_tangents, "_SMALL", small)
+    modules, x = networks("tanh"), draw(1, 7)
+    singles = [copy.deepcopy(module).float() for module in modules]
+    doubles = [copy.deepcopy(module).double() for module in singles]
+    found = ensemble_spectrum(singles, x.float())
+    expected = ensemble_spectrum(doubles, x.float().double())
+    np.testing.assert_allclose(found.by_network, expected.by_network, rtol=0, atol=found.relative_error)
+    assert found.relative_error < 1e-3
+
+
+def test_the_dense_route_of_float32_networks_is_in_float32():
+    """Its floor is that of the dtype of the inputs: m ε of the largest value."""
+    modules, x = [module.float() for module in networks("tanh")], draw(1, 7).float()
+    found = ensemble_spectrum(modules, x, method="dense")
+    alone = jacobian.spectrum(modules[0], x, method="dense")
+    assert float(found.log_floor[0]) == pytest.approx(float(alone.log_floor[0]), abs=1e-3)
+
+
+@pytest.mark.parametrize("place", [0, 1])
+@pytest.mark.parametrize("network", [0, 2])
+def test_hooks_and_patched_forwards_are_refused(network, place):
+    """One call serves all networks: what a single one does besides would be lost. Alone it is measured."""
+    modules, x = networks("tanh"), draw(1, 7)
+    handle = modules[network][place].register_forward_hook(lambda _layer, _inputs, output: 2.0 * output)
+    with pytest.raises(InvalidArgumentError, match="`modules` must be networks without hooks"):
+        ensemble_spectrum(modules, x)
+    alone = ensemble_spectrum([modules[network]], x).by_network
+    np.testing.assert_allclose(alone, jacobian.spectrum(modules[network], x).by_network, rtol=0, atol=1e-10)
+    handle.remove()
+    modules[network][place].forward = torch.sinh
+    with pytest.raises(InvalidArgumentError, match="`modules` must be networks without hooks"):
+        ensemble_spectrum(modules, x)
+
+
+def test_a_dead_network_among_others_spoils_no_error():
+    """J = 0 in one of them: exact zeros there, and the error is that of the others."""
+    modules, x = networks("relu"), draw(1, 7)
+    for parameter in modules[1].parameters():
+        parameter.data.zero_()
+    found = ensemble_spectrum(modules, x, method="dense")
+    assert bool(np.isneginf(found.by_network[1]).all())
+    assert 0 < found.relative_error < 1
+    dead = ensemble_spectrum(modules[1:2], x, method="dense")
+    assert dead.relative_error == 0.0

@@ -8,10 +8,12 @@ import torch
 from torch import Tensor, nn
 
 from rmtbn import rng
-from rmtbn.measure import batch_statistics, jacobian, moments
+from rmtbn._checks import InvalidArgumentError
+from rmtbn.measure import jacobian, moments, network
 from rmtbn.measure.ensemble_jacobian import ensemble_spectrum
 from rmtbn.measure.growth import growth
 from rmtbn.measure.jacobian_operator import jacobian_operator
+from rmtbn.measure.layer_maps import steps
 from rmtbn.measure.singular_vectors import surviving_directions
 
 ACTIVATIONS = [nn.ReLU, nn.ELU, nn.SiLU, nn.LeakyReLU, nn.Hardtanh, nn.CELU]
@@ -21,7 +23,7 @@ def draw(*shape: int) -> Tensor:
     return torch.randn(shape, generator=rng.torch_generator(4, "in place", *shape), dtype=torch.float64)
 
 
-def network(activation: type[nn.Module]) -> nn.Sequential:
+def chain(activation: type[nn.Module]) -> nn.Sequential:
     """Begins with an activation, which in place would write on the inputs; and has one behind another."""
     weights = [nn.Linear(6, 6, dtype=torch.float64) for _ in range(2)]
     for i, layer in enumerate(weights):
@@ -63,7 +65,7 @@ MEASURES = {
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 def test_the_numbers_are_those_of_layers_that_make_a_new_tensor(activation, measure):
     """And the inputs are what they were, and the layers work in place again."""
-    module, x = network(activation), draw(1, 6)
+    module, x = chain(activation), draw(1, 6)
     changed, before = in_place(module), x.clone()
     expected = MEASURES[measure](module, x)
     found = MEASURES[measure](changed, x)
@@ -74,13 +76,72 @@ def test_the_numbers_are_those_of_layers_that_make_a_new_tensor(activation, meas
 
 def test_layers_work_in_place_again_after_an_exception():
     """Only those that did before."""
-    module = nn.Sequential(nn.ReLU(inplace=True), nn.ReLU())
+    module = nn.Sequential(nn.ReLU(inplace=1), nn.ReLU())
 
     def fail() -> None:
-        with batch_statistics.fixed(module, None):
+        with network.layer_by_layer([module], None):
             assert [layer.inplace for layer in module] == [False, False]
             raise RuntimeError("midway")
 
     with pytest.raises(RuntimeError, match="midway"):
         fail()
-    assert [layer.inplace for layer in module] == [True, False]
+    assert [layer.inplace for layer in module] == [1, False]
+
+
+class Shortcut(nn.Module):
+    """A block whose shortcut is what the activation in place has made of its input's copy."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm, self.linear = nn.LayerNorm(6, dtype=torch.float64), nn.Linear(6, 6, dtype=torch.float64)
+        self.activation = nn.ReLU(inplace=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.norm(x)
+        return h + self.linear(self.activation(h))
+
+
+@pytest.mark.parametrize("method", ["product", "dense", "lanczos"])
+def test_blocks_mean_what_they_do_in_place(method):
+    """Inside of a block the tensor that was changed may be used again: J is reverse mode's."""
+    module, x = nn.Sequential(nn.Linear(6, 6).double(), Shortcut(), nn.Linear(6, 6).double()), draw(1, 6)
+    for i, parameter in enumerate(module.parameters()):
+        parameter.data += 0.5 * draw(*parameter.shape, i + 1)[..., 0]
+    expected = torch.linalg.svdvals(torch.func.jacrev(lambda v: module(v[None])[0])(x[0]))
+    found = jacobian.spectrum(module, x, method=method, floor=1e-12 if method == "lanczos" else None)
+    expected = expected.detach()
+    known = expected > 1e-6 * expected[0]
+    assert 2 <= int(known.sum()) < 6
+    np.testing.assert_allclose(np.exp(found.by_network[0])[known], expected[known], rtol=1e-5)
+
+
+class Overwrites(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x.tanh_()
+
+
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_layers_that_overwrite_their_input_are_refused(place):
+    """By name, before anything is computed; the user's inputs are what they were."""
+    layers: list[nn.Module] = [nn.Linear(6, 6).double(), nn.Linear(6, 6).double()]
+    layers.insert(place, Overwrites())
+    x = draw(1, 6)
+    before = x.clone()
+    for measure in ("product", "dense", "growth", "ensemble", "operator"):
+        with pytest.raises(InvalidArgumentError, match=f"`module` must be made of layers .*; got '{place}, Overwrites"):
+            MEASURES[measure](nn.Sequential(*layers), x)
+        assert torch.equal(x, before)
+    with pytest.raises(InvalidArgumentError, match="got 'itself, Overwrites, which works on it in place'"):
+        jacobian.spectrum(Overwrites(), x)
+    assert torch.equal(x, before)
+
+
+@pytest.mark.parametrize("layers", [[nn.Tanh()], [nn.Identity(), nn.ReLU()], [nn.LayerNorm(6).double(), nn.Tanh()]])
+def test_columns_that_are_pushed_are_left_alone(layers):
+    """They are kept for when a block is cut."""
+    columns = draw(1, 6, 5)
+    before = columns.clone()
+    with torch.no_grad():
+        _, found = steps(layers, 2**20)[0][0](draw(1, 6), columns)
+    assert torch.equal(columns, before)
+    assert not torch.equal(found, before)

@@ -9,6 +9,7 @@ from torch import nn
 
 from rmtbn import rng
 from rmtbn.measure import jacobian
+from rmtbn.measure.ensemble_jacobian import ensemble_spectrum
 
 ROUTES = ("product", "dense", "slq", "lanczos")
 FLOOR = 1e-6
@@ -168,6 +169,25 @@ def test_single_precision_is_served(route):
     assert jacobian.spectrum(single, x.float(), method=route).log_singular_values[0] == pytest.approx(
         expected, abs=1e-4
     )
+
+
+@pytest.mark.parametrize("gain", [1e-3, 1e3])
+def test_dense_matrices_stay_in_the_floating_range(gain):
+    """float32, 30 layers of gain g, 10 of 1/g: powers of 2 are kept apart, and the largest value is right to 1e-4."""
+    gains = [gain] * 30 + [1.0 / gain] * 10
+    layers = [nn.Linear(24, 24, bias=False) for _ in gains]
+    for i, (layer, factor) in enumerate(zip(layers, gains, strict=True)):
+        layer.weight.data.copy_(factor * draw(24, 24, seed=i) / 24**0.5)
+    module, x = nn.Sequential(*layers), torch.zeros(1, 24)  # at 0 the points stay in range
+    found = jacobian.spectrum(module, x, method="dense")
+    together = ensemble_spectrum([module, module], x, method="dense")
+    exact = jacobian.spectrum(module.double(), x.double()).log_singular_values
+    known = exact > found.log_floor[0]
+    assert 3 <= int(known.sum()) < 24
+    assert abs(exact[0] - 20 * math.log(gain)) < 20
+    np.testing.assert_allclose(found.log_singular_values[known], exact[known], rtol=0, atol=found.relative_error)
+    np.testing.assert_allclose(together.by_network[:, known], exact[None, known].repeat(2, 0), rtol=0, atol=1e-1)
+    np.testing.assert_allclose(together.by_network[:, 0], exact[0], rtol=0, atol=1e-4)
 
 
 @pytest.mark.gpu

@@ -90,3 +90,41 @@ def test_zeros_of_points_are_dead_units_behind_a_relu_only():
         for method in ("product", "dense"):
             found = jacobian.spectrum(module.to(dtype), torch.zeros(1, 12, dtype=dtype), method=method)
             np.testing.assert_allclose(found.by_network[0], torch.linalg.svdvals(product).log(), rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("method", ["product", "dense"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_zeros_of_the_inputs_are_no_dead_units(dtype, method):
+    """Before the first ReLU directions with x_i = 0 count like others: J = W₂ D₁ W₁ at x with zeros, D₂ = 1."""
+    module, x = network(12, 2, gain=1.0, activation=nn.ReLU).to(dtype), torch.ones(1, 12, dtype=dtype)
+    x[0, ::2] = 0.0
+    module[2].bias.data.fill_(1e2)
+    live = (module[0](x) > 0).double()
+    product = module[2].weight.double() @ (live.mT * module[0].weight.double())
+    rank = int(live.sum())
+    assert 6 > 12 - rank > 0
+    found = jacobian.spectrum(module, x, method=method).by_network[0]
+    np.testing.assert_allclose(found[:rank], torch.linalg.svdvals(product).log()[:rank], rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("last", [nn.LayerNorm(16), nn.BatchNorm1d(16), nn.Softplus()])
+def test_networks_with_other_layers_stay_in_float32(last):
+    """One layer without a rule, and the values are float32's, with its error stated."""
+    module = nn.Sequential(*network(16, 2, gain=1.0, activation=nn.Tanh), last).eval()
+    x = torch.randn(3, 16, generator=rng.torch_generator(1, "single", "others"))
+    for measure in (of_one, of_many, at_the_end):
+        single, stated = measure([module], x)
+        double, _ = measure(doubled([module]), x.double())
+        assert np.abs(np.exp(single) - np.exp(double)).max() <= stated
+        assert stated > 1e-6
+
+
+@pytest.mark.parametrize("gap", [1e-3, 1e-6])
+def test_nearly_equal_columns_lose_nothing(gap):
+    """Two columns of the first layer that differ by 1e-6: values to what single precision states, 1e-3."""
+    module = network(64, 6, gain=1.0, activation=nn.Tanh)
+    weight = module[0].weight.data
+    weight[:, 1] = weight[:, 0] + gap * weight[:, 1]
+    single, stated = of_one([module], X)
+    double, _ = of_one(doubled([module]), X.double())
+    assert np.abs(single - double).max() <= stated < 1e-3

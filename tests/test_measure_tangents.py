@@ -132,3 +132,13 @@ def test_pairs_behind_a_relu_are_those_of_autodiff(activation, bias):
         torch.testing.assert_close(found, double(point), rtol=1e-14, atol=1e-15)
     torch.testing.assert_close(pushed, expected, rtol=1e-12, atol=1e-14)
     assert (double(point) == 0).any() == isinstance(activation, nn.ReLU)
+
+
+@pytest.mark.parametrize("activation", [nn.ReLU(), nn.Tanh()])
+def test_a_pair_leaves_the_weights_alone(activation):
+    """Slopes multiply a copy of the weights, also where these are of the dtype of the point."""
+    layer = nn.Linear(6, 5).double()
+    before = layer.weight.detach().clone()
+    with torch.no_grad():
+        push_through_pair((layer, activation), draw(1, 6), draw(4, 1, 6))
+    assert torch.equal(layer.weight, before)

@@ -55,6 +55,8 @@ class Product:
         Whether U is orthonormal to rounding; J = U diag(exp(log_d)) T is right to rounding all the same.
     triangular
         Whether T is known to be block upper triangular, in panels of `rmtbn.linalg.triangular`.
+    single
+        Whether values are asked to single precision only, from longer blocks.
     """
 
     u: Float[Tensor, "*batch m r"]
@@ -66,11 +68,7 @@ class Product:
     pushes: int = 0
     exact: bool = True
     triangular: bool = False
-
-    @property
-    def mixed(self) -> bool:
-        """Whether U is in float64 and T in float32: values are asked to single precision only."""
-        return self.u.dtype != self.t.dtype
+    single: bool = False
 
 
 def identity(
@@ -79,7 +77,7 @@ def identity(
     batch: tuple[int, ...] = (),
     dtype: torch.dtype = torch.float64,
     device: torch.device | str = "cpu",
-    mixed: bool = False,
+    single: bool = False,
 ) -> Product:
     """Return the empty product, the n x n identity.
 
@@ -91,8 +89,8 @@ def identity(
         Leading dimensions (networks, samples).
     dtype, device
         Of the factors to come; the scales are float64 always.
-    mixed
-        Whether T is float32 though the factors are float64: for values to single precision.
+    single
+        Whether single precision will do for the values.
 
     Returns
     -------
@@ -111,11 +109,12 @@ def identity(
     return Product(
         u=eye,
         log_d=zero[..., None].expand(*batch, n),
-        t=eye.float() if mixed else eye,
+        t=eye,
         column_error=torch.ones((*batch, n), dtype=dtype, device=device),
         error=zero,
         log_amplification=zero,
         triangular=triangular.pays(n),
+        single=single,
     )
 
 
@@ -268,6 +267,7 @@ def _absorb(product: Product, factors: SortedQR, q: Tensor, *, look: bool) -> Pr
         pushes=product.pushes + 1,
         exact=factors.exact,
         triangular=in_panels,
+        single=product.single,
     )
     return pushed if look and pushed.pushes % _UNIT_AFTER else with_unit_rows(pushed, look=look)
 

@@ -16,7 +16,7 @@ from rmtbn.linalg.product import SAFETY, Product, with_unit_rows
 # Of the error, what the last step may add.
 _SHARE = 0.01
 # Or so much, relatively, if that is more: in double, and where values are asked to single precision.
-_ACCURACY, _ACCURACY_OF_MIXED = 1e-13, 1e-4
+_ACCURACY, _ACCURACY_OF_SINGLE = 1e-13, 1e-4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -56,7 +56,7 @@ def log_singular_values(product: Product) -> LogSingularValues:
     t = product.t.reshape(-1, r, product.t.shape[-1]).double().cpu().numpy()
     values = torch.full((len(log_d), min(product.u.shape[-2], t.shape[-1])), -torch.inf, dtype=torch.float64)
     condition = torch.ones(len(log_d), dtype=torch.float64)
-    accuracy = _ACCURACY_OF_MIXED if product.mixed else _ACCURACY
+    accuracy = _ACCURACY_OF_SINGLE if product.single else _ACCURACY
     share = (_SHARE * product.error.cpu()).clamp(1e-13, 1e-3).reshape(-1)
     allowed = share.clamp_min(accuracy).tolist()
     for i, live in enumerate(log_d > -float("inf")):
@@ -65,7 +65,8 @@ def log_singular_values(product: Product) -> LogSingularValues:
             values[i, : found.size] = torch.from_numpy(found)
     largest = product.log_d.nan_to_num(neginf=0.0).abs().amax(dim=-1).cpu()
     of_t = SAFETY * torch.finfo(product.t.dtype).eps * condition.reshape(batch) / r  # T is rounded anew in each push
-    rounding = torch.finfo(torch.float64).eps * (condition.reshape(batch) + largest)
-    beyond_share = torch.where(share < accuracy, accuracy, 0.0).reshape(batch)
-    error = product.error.cpu() + math.sqrt(max(product.pushes, 1)) * of_t + rounding + beyond_share
+    pushes = math.sqrt(max(product.pushes, 1))  # each adds to the logs of the scales
+    rounding = torch.finfo(torch.float64).eps * (condition.reshape(batch) + pushes * largest)
+    beyond_share = accuracy * (share < accuracy).double().reshape(batch)
+    error = product.error.cpu() + pushes * of_t + rounding + beyond_share
     return LogSingularValues(values=values.reshape(*batch, -1), relative_error=error)

@@ -26,7 +26,7 @@ Step: TypeAlias = Sequence[TangentMap]
 # at the price of a push per layer.
 _LIMIT = {torch.float64: 11.4, torch.float32: 8.7}
 # The same where the values are asked to single precision only, and the arithmetic is double.
-_LIMIT_OF_MIXED = 22.0
+_LIMIT_OF_SINGLE = 23.0
 # The first block has as many steps as would fit if each took so much: the fastest start for tanh networks, N = 128 to
 # 512, at the limits of double and of single, and as fast as any for ReLU (recorded growth of 23 networks of 50 layers).
 _STEP = 5.5
@@ -136,7 +136,7 @@ def push_forward(
 
 def _limit(product: Product, steps: int) -> float:
     """Log amplification up to which a block of a chain of so many steps is accepted."""
-    limit = _LIMIT_OF_MIXED if product.mixed else _LIMIT[product.u.dtype]
+    limit = _LIMIT_OF_SINGLE if product.single else _LIMIT[product.u.dtype]
     return max(_LEAST, limit - _FALL * math.log(max(1.0, steps / _AT)))
 
 

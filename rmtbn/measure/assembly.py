@@ -12,8 +12,12 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from rmtbn.linalg.floating_range import rescaled
 from rmtbn.measure.jacobian_operator import rank_bound
 from rmtbn.measure.tangents import acts_on_entries, has_rule, push_tangents, slope
+
+# Steps between two looks at the size of the tangents: a look takes a twentieth of the time of a product.
+_LOOK = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -25,13 +29,16 @@ class Assembled:
     point
         What comes out of them.
     tangents
-        What has become of the input directions, shape (n, B, ...features); None before the first layer.
+        What has become of the input directions over exp(log_scale), shape (n, B, ...features); None before the first
+        layer.
     bound
         Of the rank, shape (groups,): one group, or each example its own.
     live
         Which outputs of the one example the tangents hold, where the others have no slope; None: all.
     own
         Whether nobody else holds the memory of the tangents.
+    log_scale
+        Logarithm of a power of 2.
     """
 
     point: Tensor
@@ -39,9 +46,10 @@ class Assembled:
     bound: Int[Tensor, " groups"]
     live: Int[Tensor, " k"] | None = None
     own: bool = False
+    log_scale: float = 0.0
 
     def matrix(self) -> Float[Tensor, "groups k n"]:
-        """Return the rows of the outputs that are live."""
+        """Return the rows of the outputs that are live, over exp(log_scale)."""
         groups = len(self.bound)
         tangents = _whole(self) if self.tangents is None else self.tangents
         return tangents.reshape(len(tangents), groups, -1).movedim(0, -1)
@@ -61,14 +69,14 @@ def pushed(start: Assembled, layers: Sequence[nn.Module], points: Sequence[Tenso
     start
         The Jacobian so far.
     layers
-        One after the other, inside `batch_statistics.fixed`.
+        One after the other, inside `network.layer_by_layer`.
     points
         What comes out of them, as far as it is known.
     budget
         Bytes that the intermediate results of one chunk of tangents may take in layers without a rule of their own.
     """
     now, known = start, iter(points)
-    for step in _together(layers):
+    for count, step in enumerate(_together(layers), 1):
         images = [now.point]
         for layer in step:
             point = next(known, None)
@@ -78,7 +86,16 @@ def pushed(start: Assembled, layers: Sequence[nn.Module], points: Sequence[Tenso
         else:
             for layer, image in zip(step, images[1:], strict=True):
                 now = _by_tangents(now, layer, image, budget=budget)
-    return now
+        now = now if count % _LOOK else _in_range(now)
+    return _in_range(now)
+
+
+def _in_range(now: Assembled) -> Assembled:
+    """Bring the tangents back from the ends of the floating range."""
+    if now.tangents is None:
+        return now
+    found, log, _ = rescaled(now.tangents.reshape(1, len(now.tangents), -1))
+    return replace(now, tangents=found.reshape(now.tangents.shape), log_scale=now.log_scale + float(log))
 
 
 def _together(layers: Sequence[nn.Module]) -> Iterator[Sequence[nn.Module]]:
@@ -102,7 +119,7 @@ def _by_weights(now: Assembled, step: Sequence[nn.Module], images: Sequence[Tens
         tangents *= diagonal if live is None else diagonal[live]
     rank = torch.full_like(now.bound, len(weight)) if diagonal is None else diagonal.count_nonzero()
     bound = torch.minimum(now.bound, rank)
-    return Assembled(point=images[-1], tangents=tangents, bound=bound, live=live, own=True)
+    return replace(now, point=images[-1], tangents=tangents, bound=bound, live=live, own=True)
 
 
 def _live(diagonal: Tensor | None) -> Tensor | None:

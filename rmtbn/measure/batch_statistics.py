@@ -52,12 +52,11 @@ def resolve(module: nn.Module, batch_stats: str | None) -> str | None:
 
 @contextmanager
 def fixed(module: nn.Module, batch_stats: str | None) -> Iterator[None]:
-    """Let batch normalisation use the statistics named, and no call change the module, its input or a generator.
+    """Let batch normalisation use the statistics named, and no call change the module, its buffers or a generator.
 
     Stock batch normalisation in train mode updates its running statistics in place, on which `torch.func.vmap` raises
-    (pytorch issue 85533); here it neither updates nor raises. Layers with the option `inplace` make a new tensor: what
-    goes into them is where their differential is taken, and may be the user's. Attention takes the form that has a
-    forward derivative. Float32 is not rounded to TF32.
+    (pytorch issue 85533); here it neither updates nor raises. Attention takes the form that has a forward derivative.
+    Float32 is not rounded to TF32.
 
     Parameters
     ----------
@@ -69,7 +68,6 @@ def fixed(module: nn.Module, batch_stats: str | None) -> Iterator[None]:
     parts = list(module.modules())  # once: the walk through many small networks takes as long as pushing them
     norms = [part for part in parts if isinstance(part, _NormBase)]
     before = [(norm, norm.training, norm.track_running_stats) for norm in norms]
-    in_place = [part for part in parts if part.__dict__.get("inplace") is True]
     buffers = [
         (buffer, buffer.detach().clone()) for part in parts for buffer in part._buffers.values() if buffer is not None
     ]
@@ -82,19 +80,12 @@ def fixed(module: nn.Module, batch_stats: str | None) -> Iterator[None]:
                     norm.training = batch_stats == "batch"
                 if norm.training:
                     norm.track_running_stats = False
-            _set_in_place(in_place, value=False)
             yield
         finally:
-            _set_in_place(in_place, value=True)
             for norm, training, tracking in before:
                 norm.training, norm.track_running_stats = training, tracking
             for buffer, value in buffers:
                 _restore(buffer, value)
-
-
-def _set_in_place(layers: list[nn.Module], *, value: bool) -> None:
-    for layer in layers:
-        layer.inplace = value  # type: ignore[assignment]
 
 
 def _restore(buffer: Tensor, value: Tensor) -> None:

@@ -6,7 +6,7 @@ from typing import TypeAlias, cast
 from torch import Tensor, nn
 from torch.func import vjp, vmap
 
-from rmtbn.measure.tangents import is_stock_batch_norm, push_tangents
+from rmtbn.measure.tangents import is_altered, is_stock_batch_norm, push_tangents
 
 Rule: TypeAlias = Callable[[nn.Module, Tensor, Tensor, int], Tensor]
 
@@ -35,7 +35,7 @@ def pull_cotangents(layer: nn.Module, point: Tensor, cotangents: Tensor, *, memo
         Directions at the input, shape (r, B, ...features).
     """
     rule = _RULES.get(type(layer))
-    if rule is not None and not (layer._forward_hooks or layer._forward_pre_hooks):
+    if rule is not None and not is_altered(layer):
         return rule(layer, point, cotangents, memory_budget)
     if is_stock_batch_norm(layer):
         return push_tangents(layer, point, cotangents, memory_budget=memory_budget)

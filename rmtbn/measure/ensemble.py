@@ -18,6 +18,7 @@ from torch.func import functional_call, stack_module_state, vmap
 
 from rmtbn import _checks
 from rmtbn.measure import batch_statistics, network
+from rmtbn.measure.tangents import is_altered
 
 Layer = Callable[[Tensor], Tensor]
 
@@ -81,8 +82,7 @@ def pushed(
     """
     layers = aligned(modules)
     network.check_input(modules[0], x)
-    everything = nn.ModuleList(modules)
-    with batch_statistics.fixed(everything, batch_statistics.resolve(everything, batch_stats)):
+    with network.layer_by_layer(modules, batch_statistics.resolve(nn.ModuleList(modules), batch_stats)):
         yield _states(layers, x.expand(len(modules), *x.shape).clone())  # jvp refuses memory that is shared
 
 
@@ -127,6 +127,10 @@ def aligned(modules: Sequence[nn.Module]) -> list[tuple[str, list[nn.Module]]]:
     modes = {tuple(part.training for part in module.modules()) for module in modules}
     if len(modes) > 1:
         raise _checks.fail("modules", "networks in the same mode, train or eval", f"{len(modes)} modes")
+    changed = [name for module in modules for name, part in module.named_modules() if is_altered(part)]
+    if changed and len(modules) > 1:
+        rule = "networks without hooks and patched forwards, which one call for all cannot run; measure one at a time"
+        raise _checks.fail("modules", rule, changed[0])
     return [(name, [column[i][1] for column in columns]) for i, name in enumerate(names)]
 
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from rmtbn import _checks
 from rmtbn.linalg import dense, product_values
 from rmtbn.linalg import product as products
+from rmtbn.linalg.floating_range import rescaled
 from rmtbn.linalg.push_forward import Step, push_forward
 from rmtbn.measure import batch_statistics, network
 from rmtbn.measure.ensemble import aligned
@@ -26,6 +27,8 @@ from rmtbn.result import EmpiricalSpectrum
 _MEMORY = 2**30
 # A product in flight holds U, T, the blocks before and after a push and the copies that LAPACK works on.
 _COPIES = 10
+# Steps between two looks at the size of assembled Jacobians.
+_LOOK = 8
 
 
 def ensemble_spectrum(
@@ -67,15 +70,14 @@ def ensemble_spectrum(
     budget = _checks.integer("memory_budget", memory_budget, at_least=1)
     layers = aligned(modules)
     network.check_input(modules[0], x)
-    everything = nn.ModuleList(modules)
-    statistics = batch_statistics.resolve(everything, batch_stats)
-    with batch_statistics.fixed(everything, statistics):
+    statistics = batch_statistics.resolve(nn.ModuleList(modules), batch_stats)
+    with network.layer_by_layer(modules, statistics):
         network.check_output(modules[0], x)
         coupled = statistics == "batch" or network.couples(modules[0], x)
-        mixed = method == "product" and in_double((layer for _, same in layers for layer in same), x)
-        start = x.double() if mixed else x
+        single = method == "product" and in_double((layer for _, same in layers for layer in same), x)
+        start = x.double() if single else x
         chunks = [
-            measure(_chain(layers, slice(a, b), coupled, budget), start, count=b - a, coupled=coupled, mixed=mixed)
+            measure(_chain(layers, slice(a, b), coupled, budget), start, count=b - a, coupled=coupled, single=single)
             for a, b in _parts(len(modules), start, coupled=coupled, budget=budget)
         ]
     rows, errors, floors = zip(*chunks, strict=True)
@@ -102,12 +104,12 @@ def _chain(layers: list[tuple[str, list[nn.Module]]], part: slice, coupled: bool
 
 
 def _product(
-    chain: list[Step], x: Tensor, *, count: int, coupled: bool, mixed: bool
+    chain: list[Step], x: Tensor, *, count: int, coupled: bool, single: bool
 ) -> tuple[np.ndarray, float, np.ndarray | None]:
     """Log singular values (networks, outputs), their error and no floor, by re-factorised push-forward."""
     groups = 1 if coupled else len(x)
     batch = (count * groups,)
-    product = products.identity(x.numel() // groups, batch=batch, dtype=x.dtype, device=x.device, mixed=mixed)
+    product = products.identity(x.numel() // groups, batch=batch, dtype=x.dtype, device=x.device, single=single)
     product, point = push_forward(product, _repeated(x, count), chain, wanted=False)
     _check_finite(point)
     found = product_values.log_singular_values(product)
@@ -122,14 +124,20 @@ def _dense(
     groups = 1 if coupled else len(x)
     n = x.numel() // groups
     point, jacobian = _repeated(x, count), torch.eye(n, dtype=x.dtype, device=x.device).expand(count * groups, n, n)
-    for move in (move for step in chain for move in step):
-        point, jacobian = move(point, jacobian)
+    log_scale = torch.zeros(len(jacobian), dtype=torch.float64, device=x.device)
+    for i, step in enumerate(chain, 1):
+        for move in step:
+            point, jacobian = move(point, jacobian)
+        if i % _LOOK == 0 or i == len(chain):
+            jacobian, log = rescaled(jacobian)[:2]
+            log_scale = log_scale + log
     _check_finite(point, jacobian)
-    logs = _padded(dense.singular_values(jacobian)[0].log().numpy(), jacobian.shape[-2]).reshape(count, -1)
-    share = dense.unresolved_below(jacobian)
-    floors = logs.max(axis=1) + math.log(share)
-    known = np.where(logs > floors[:, None], logs, logs.max(axis=1, keepdims=True))
-    error = share * float(np.exp(logs.max(axis=1) - known.min(axis=1)).max())
+    values = dense.singular_values(jacobian)[0].log() + log_scale.cpu()[:, None]
+    logs = _padded(values.numpy(), jacobian.shape[-2]).reshape(count, -1)
+    share, largest = dense.unresolved_below(jacobian), logs.max(axis=1)
+    floors = largest + math.log(share)
+    known = np.where(logs > floors[:, None], logs, largest[:, None]).min(axis=1)[np.isfinite(largest)]
+    error = share * float(np.exp(largest[np.isfinite(largest)] - known).max(initial=0.0))
     return logs, error, floors
 
 

@@ -54,13 +54,13 @@ def jacobian_operator(
     36
     """
     network.check_input(module, x)
-    with batch_statistics.fixed(module, batch_statistics.resolve(module, batch_stats)):
+    with network.layer_by_layer([module], batch_statistics.resolve(module, batch_stats)):
         network.check_output(module, x)
         yield layered([layer for _, layer in network.layers(module)], x, memory_budget=memory_budget)
 
 
 def layered(layers: Sequence[nn.Module], x: Tensor, *, memory_budget: int = _CHUNK) -> Operator:
-    """Return the differential at x of layers applied one after the other, inside `batch_statistics.fixed`.
+    """Return the differential at x of layers applied one after the other, inside `network.layer_by_layer`.
 
     Raises
     ------
@@ -106,7 +106,7 @@ def rank_bounds(layers: Sequence[nn.Module], x: Tensor, *, coupled: bool) -> Int
     Parameters
     ----------
     layers
-        One after the other, inside `batch_statistics.fixed`.
+        One after the other, inside `network.layer_by_layer`.
     x
         Inputs (B, ...features).
     coupled

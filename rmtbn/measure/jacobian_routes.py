@@ -1,6 +1,6 @@
 """The routes to the singular values of a Jacobian: by products, by a dense SVD, and without ever assembling it.
 
-Each takes layers and inputs inside `batch_statistics.fixed` and returns what it found, what it could not tell, and how
+Each takes layers and inputs inside `network.layer_by_layer` and returns what it found, what it could not tell, and how
 wrong it may be.
 """
 
@@ -71,10 +71,9 @@ def by_product(
     """
     x = points[0]
     groups = 1 if coupled else x.shape[0]
-    product = products.identity(x.numel() // groups, batch=(groups,), dtype=x.dtype, device=x.device)
-    mixed = in_double(chain.from_iterable(segments), x)
-    x = x.double() if mixed else x
-    product = products.identity(x.numel() // groups, batch=(groups,), dtype=x.dtype, device=x.device, mixed=mixed)
+    single = in_double(chain.from_iterable(segments), x)
+    x = x.double() if single else x
+    product = products.identity(x.numel() // groups, batch=(groups,), dtype=x.dtype, device=x.device, single=single)
     found = []
     for i, layers in enumerate(segments, 1):
         product, x = push_forward(product, x, steps(layers, budget), wanted=i < len(segments))
@@ -110,6 +109,7 @@ def _resolved(jacobian: Assembled) -> Found:
     below = torch.arange(values.shape[1]) >= jacobian.bound.cpu()[:, None]
     logs = torch.where(below, 0.0, values).log()
     share = dense.unresolved_below(matrix)
+    logs = logs + jacobian.log_scale
     floors = logs[:, 0].amax() + math.log(share)
     known = logs[logs > floors]
     error = share * float((logs[:, 0].amax() - known.min()).exp()) if len(known) else 0.0

@@ -25,7 +25,7 @@ def steps(layers: Sequence[nn.Module], budget: int) -> list[list[TangentMap]]:
         else:
             found[-1].append([layer])
     before = [None, *(together[-1] for step in found for together in step)]
-    behind = iter([type(layer) is nn.ReLU for layer in before])
+    behind = iter([isinstance(layer, nn.ReLU) and has_rule(layer) for layer in before])
     return [[partial(_push_layers, together, budget, behind_relu=next(behind)) for together in step] for step in found]
 
 
@@ -58,5 +58,6 @@ def _are_pair(layers: Sequence[nn.Module], point: Tensor, tangents: Tensor) -> b
         return False
     linear, activation = layers[:2]
     known = type(linear) is nn.Linear and has_rule(linear) and has_rule(activation)
-    pays = type(activation) is nn.ReLU or linear.weight.dtype != point.dtype
-    return known and pays and type(activation) not in (nn.Linear, nn.Identity)
+    if not known or type(activation) in (nn.Linear, nn.Identity):
+        return False
+    return type(activation) is nn.ReLU or cast(nn.Linear, linear).weight.dtype != point.dtype

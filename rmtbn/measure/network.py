@@ -1,5 +1,7 @@
 """What must hold of a network and its input before its Jacobian is measured, and the layers it is made of."""
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -7,7 +9,8 @@ from torch import Tensor, nn
 from torch.func import jvp
 
 from rmtbn import _checks
-from rmtbn.measure.tangents import has_rule
+from rmtbn.measure import batch_statistics
+from rmtbn.measure.tangents import has_rule, is_altered
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -31,12 +34,43 @@ def layers(module: nn.Module, prefix: str = "") -> list[tuple[str, nn.Module]]:
 
     A module that is no `Sequential`, or one with hooks or a forward of its own, is one layer, named "" at the top.
     """
-    plain = type(module).forward is nn.Sequential.forward and not (module._forward_hooks or module._forward_pre_hooks)
+    plain = type(module).forward is nn.Sequential.forward and not is_altered(module)
     if not plain or not list(module.children()):
         return [(prefix.removesuffix("."), module)]
     # not `named_children`, which leaves out the second use of a layer that is used twice
     children = [(name, child) for name, child in module._modules.items() if child is not None]
     return [found for name, child in children for found in layers(child, f"{prefix}{name}.")]
+
+
+@contextmanager
+def layer_by_layer(modules: Sequence[nn.Module], batch_stats: str | None) -> Iterator[None]:
+    """Let the layers of networks be applied one by one, each at a point that stays what it is.
+
+    Within it, torch's own layers in place make a new tensor, which between layers is the same function; layers that
+    change their input in another way are refused by `check_output`. For the rest, see `batch_statistics.fixed`.
+
+    Parameters
+    ----------
+    modules
+        The networks, left as they are found.
+    batch_stats
+        As `batch_statistics.resolve` returns it.
+    """
+    parts = {id(layer): layer for module in modules for _, layer in layers(module)}.values()
+    in_place = [(layer, layer.__dict__["inplace"]) for layer in parts if _works_in_place(layer)]
+    with batch_statistics.fixed(nn.ModuleList(modules), batch_stats):
+        try:
+            for layer, _ in in_place:
+                layer.inplace = False  # type: ignore[assignment]
+            yield
+        finally:
+            for layer, before in in_place:
+                layer.inplace = before
+
+
+def _works_in_place(layer: nn.Module) -> bool:
+    stock = type(layer).__module__.startswith("torch.nn.") and not is_altered(layer)
+    return stock and bool(layer.__dict__.get("inplace"))
 
 
 def check_input(module: nn.Module, x: Tensor) -> None:
@@ -63,7 +97,7 @@ def check_input(module: nn.Module, x: Tensor) -> None:
 def check_output(module: nn.Module, x: Tensor, *, keep: int = 0) -> Pass:
     """Refuse a module that does not map batch to batch, is not finite at x or gives another answer the second time.
 
-    Layers of which the rule is known do not draw, and are not asked twice.
+    Nor may a layer change its input. Those of which the rule is known do not draw, and are not asked twice.
 
     Parameters
     ----------
@@ -77,10 +111,14 @@ def check_output(module: nn.Module, x: Tensor, *, keep: int = 0) -> Pass:
     InvalidArgumentError
         Naming the module, or `x` where it holds too few examples for batch statistics.
     """
-    output, shapes, points, known = x, [x.shape], [x], True
+    output, shapes, points, known = x.clone(), [x.shape], [x], True
     try:
-        for _, layer in layers(module):
-            output = layer(output)
+        for name, layer in layers(module):
+            point, version = output, _version(output)
+            output = layer(point)
+            if _version(point) != version:
+                culprit = f"{name or 'itself'}, {type(layer).__name__}, which works on it in place"
+                raise _checks.fail("module", "made of layers that leave what they are given as it is", culprit)
             shapes.append(output.shape if isinstance(output, Tensor) else torch.Size())
             keep -= output.nbytes if isinstance(output, Tensor) else keep
             points += [output] if keep >= 0 and len(points) == len(shapes) - 1 else []
@@ -98,6 +136,11 @@ def check_output(module: nn.Module, x: Tensor, *, keep: int = 0) -> Pass:
     if not known and not torch.allclose(module(x), output, rtol=torch.finfo(x.dtype).eps ** 0.5):
         raise _checks.fail("module", "deterministic (put dropout in eval mode)", "another output for the same x")
     return Pass(shapes=shapes, points=points)
+
+
+def _version(point: object) -> int:
+    """How often a tensor has been changed in place."""
+    return point._version if isinstance(point, Tensor) and not point.is_inference() else 0
 
 
 def couples(module: nn.Module, x: Tensor) -> bool:

@@ -70,7 +70,7 @@ def forward(
             batch_statistics.fixed(module, batch_statistics.resolve(module, batch_stats)),
             torch.set_grad_enabled(grad),
         ):
-            result = module(x)
+            result = module(x.clone())  # which its first layer may overwrite
     finally:
         for handle in handles:
             handle.remove()

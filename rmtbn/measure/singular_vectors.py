@@ -81,14 +81,16 @@ def surviving_directions(
     budget = _checks.integer("memory_budget", memory_budget, at_least=1)
     network.check_input(module, x)
     statistics = batch_statistics.resolve(module, batch_stats)
-    with batch_statistics.fixed(module, statistics):
+    with network.layer_by_layer([module], statistics):
         network.check_output(module, x)
         coupled = statistics == "batch" or network.couples(module, x)
         groups = 1 if coupled else len(x)
         layers = [layer for _, layer in network.layers(module)]
-        mixed = in_double(layers, x)
-        inner = x.double() if mixed else x
-        start = products.identity(x.numel() // groups, batch=(groups,), dtype=inner.dtype, device=x.device, mixed=mixed)
+        single = in_double(layers, x)
+        inner = x.double() if single else x
+        start = products.identity(
+            x.numel() // groups, batch=(groups,), dtype=inner.dtype, device=x.device, single=single
+        )
         steps = stacked_steps([[layer] for layer in layers], coupled=coupled, memory_budget=budget)
         product, point = push_forward(start, inner[None].clone(), steps)
     found = linalg.singular_vectors(product, count)

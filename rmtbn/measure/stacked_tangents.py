@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, jvp, stack_module_state, vmap
 
 from rmtbn.linalg.push_forward import Step, TangentMap
-from rmtbn.measure.tangents import has_rule, image, push_tangents
+from rmtbn.measure.tangents import has_rule, image, is_altered, push_tangents
 
 # Parameters and buffers by name, with the networks in front.
 State = tuple[dict[str, Tensor], dict[str, Tensor]]
@@ -69,7 +69,7 @@ def stacked_map(
         not.
     """
     base = layers[0]
-    linear = type(base) is nn.Linear and not any(_hooked(layer) for layer in layers)
+    linear = type(base) is nn.Linear and not any(map(is_altered, layers))
     state = None if linear else _stacked_state(layers)
     affine = [cast(nn.Linear, layer) for layer in layers] if linear else []
     shelf = {} if shelf is None else shelf
@@ -99,10 +99,6 @@ def _image(base: nn.Module, point: Tensor) -> Tensor:
 def _has_weight(layer: nn.Module) -> bool:
     plain = type(layer) is nn.Linear or (has_rule(layer) and not layer._parameters)  # spares the walk
     return type(layer) is nn.Linear if plain else any(parameter.ndim > 1 for parameter in layer.parameters())
-
-
-def _hooked(layer: nn.Module) -> bool:
-    return bool(layer._forward_hooks or layer._forward_pre_hooks)
 
 
 def _stacked_state(layers: list[nn.Module]) -> State | None:

@@ -104,8 +104,12 @@ def push_through_pair(
 
 def has_rule(layer: nn.Module) -> bool:
     """Tell whether the differential is known here: a linear layer, or an activation, which acts on each entry alone."""
-    plain = not (layer._forward_hooks or layer._forward_pre_hooks or "forward" in layer.__dict__)
-    return plain and type(layer) in _KNOWN
+    return type(layer) in _KNOWN and not is_altered(layer)
+
+
+def is_altered(layer: nn.Module) -> bool:
+    """Tell whether hooks, or a forward set on the instance, change what its class does."""
+    return bool(layer._forward_hooks or layer._forward_pre_hooks or "forward" in layer.__dict__)
 
 
 def in_double(layers: Iterable[nn.Module], x: Tensor) -> bool:
@@ -129,8 +133,7 @@ def slope(layer: nn.Module, point: Tensor) -> Tensor:
 
 def is_stock_batch_norm(layer: nn.Module) -> bool:
     """Tell whether a layer is torch's batch normalisation, without hooks, and not a class derived from it."""
-    stock = isinstance(layer, _BatchNorm) and type(layer).forward is _BatchNorm.forward
-    return stock and not (layer._forward_hooks or layer._forward_pre_hooks)
+    return isinstance(layer, _BatchNorm) and type(layer).forward is _BatchNorm.forward and not is_altered(layer)
 
 
 def normalised_tangents(layer: _BatchNorm, point: Tensor, tangents: Tensor) -> Tensor:
