@@ -41,6 +41,35 @@ def test_the_operator_is_the_jacobian_of_autograd(name, mode):
     assert all(torch.equal(value, before[key]) for key, value in module.state_dict().items())
 
 
+ONE_EXAMPLE = {
+    "mlp": NETWORKS["mlp"],
+    "relu": nn.Sequential(nn.Linear(6, 9), nn.ReLU(), nn.Linear(9, 8), nn.ReLU(), nn.Linear(8, 9), nn.ReLU()),
+    "begins with relu": nn.Sequential(nn.ReLU(), nn.Linear(6, 9), nn.ReLU(), nn.Tanh(), nn.Linear(9, 5)),
+    "norm behind relu": nn.Sequential(nn.Linear(6, 9), nn.ReLU(), nn.LayerNorm(9), nn.Linear(9, 9), nn.GELU()),
+    "one layer": nn.Sequential(nn.Linear(6, 4)),
+    "one block": NETWORKS["one block"],
+}
+
+
+@pytest.mark.parametrize("name", ONE_EXAMPLE)
+def test_the_operator_of_one_example_leaves_dead_units_out(name):
+    """J and Jᵀ from the weights of live units: those of autograd, and the weights as they were."""
+    module, x = copy.deepcopy(ONE_EXAMPLE[name]).double(), draw(1, 6)
+    for parameter in module.parameters():
+        parameter.data += 0.3 * draw(*parameter.shape)
+    before = copy.deepcopy(module.state_dict())
+    with jacobian_operator(module, x) as operator:
+        matrix = operator.apply(torch.eye(operator.inputs, dtype=x.dtype)).mT
+        transposed = operator.apply_transpose(torch.eye(operator.outputs, dtype=x.dtype))
+    expected = torch.autograd.functional.jacobian(module, x).reshape(operator.outputs, 6)
+    torch.testing.assert_close(matrix, expected, rtol=1e-10, atol=1e-12)
+    torch.testing.assert_close(transposed, expected, rtol=1e-10, atol=1e-12)
+    assert all(torch.equal(value, before[key]) for key, value in module.state_dict().items())
+    if name == "relu":
+        hidden = [module[: i + 1](x) for i in (1, 3, 5)]
+        assert all(0 < int(h.count_nonzero()) < h.numel() for h in hidden)
+
+
 def test_moments_without_the_jacobian_are_those_of_its_spectrum():
     """Mean of λ^k over the outputs of the batch: XTrace on the operator against all singular values, 4 errors."""
     module, x = copy.deepcopy(NETWORKS["batch norm"]).double(), draw(8, 6)

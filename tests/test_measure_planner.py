@@ -1,5 +1,7 @@
 """The planner: prices from dimensions, the cheapest route that fits and resolves, refusals with the figures."""
 
+import dataclasses
+
 import pytest
 import torch
 from torch import nn
@@ -105,6 +107,20 @@ def test_sizes_are_read_off_the_layers():
     kernel = [nn.Conv2d(2, 5, 3, padding=1)]
     conv = planner.size_of(kernel, shapes(kernel, torch.zeros(1, 2, 4, 4)), coupled=False)
     assert conv.push == 2 * (5 * 2 * 9) * 16 + 4 * 80
+
+
+def test_copies_of_live_units_are_counted():
+    """Half of the weights before a ReLU, half of those behind, a quarter in between; none where examples couple."""
+    layers = [nn.Linear(6, 20), nn.ReLU(), nn.Linear(20, 8), nn.ReLU(), nn.Linear(8, 4), nn.Tanh(), nn.Linear(4, 4)]
+    met = shapes(layers, torch.zeros(3, 6))
+    found = planner.size_of(layers, met, coupled=False)
+    assert found.copied == 60 + 40 + 16
+    assert planner.size_of(layers, met, coupled=True).copied == 0
+    assert planner.size_of(layers[4:], met[4:], coupled=False).copied == 0
+    bare = dataclasses.replace(found, copied=0.0)
+    for route, more in (("slq", 1.3 * 4 * 116), ("lanczos", 1.3 * 4 * 116), ("dense", 0.0), ("product", 0.0)):
+        prices = [planner.prices(size, floor=0.1, dtype=torch.float32)[route] for size in (found, bare)]
+        assert prices[0].memory - prices[1].memory == pytest.approx(more)
 
 
 def test_rates_and_memory_are_those_of_a_machine():

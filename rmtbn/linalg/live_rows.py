@@ -1,8 +1,9 @@
 """Rows of a matrix that are zero, left out of its factorisation: units that are dead leave many."""
 
-import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+
+from rmtbn.linalg.batched import spread
 
 # Where more than this share of the rows is left, the copy costs what the factorisation saves.
 _SPARE = 0.9
@@ -18,7 +19,4 @@ def live_rows(sizes: Float[Tensor, "*batch m"]) -> Int[Tensor, " left"] | None:
 
 def put_back(q: Float[Tensor, "*batch left k"], rows: Int[Tensor, " left"] | None, m: int) -> Float[Tensor, "*b m k"]:
     """Return Q with the m rows that there were, each column in one piece of memory."""
-    if rows is None:
-        return q
-    zeros = torch.zeros((*q.shape[:-2], q.shape[-1], m), dtype=q.dtype, device=q.device)
-    return zeros.index_copy_(-1, rows, q.mT).mT
+    return q if rows is None else spread(q.mT, rows, m).mT

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from rmtbn import _checks
 from rmtbn.linalg import graded_ratios, triangular
-from rmtbn.linalg.batched import norms, take
+from rmtbn.linalg.batched import columns, norms, take
 from rmtbn.linalg.floating_range import rescaled
 from rmtbn.linalg.live_rows import live_rows, put_back
 from rmtbn.linalg.sorted_qr import SortedQR, sorted_qr
@@ -216,7 +216,7 @@ def push_in_range(
     """
     m, rows = y.shape[-2], live_rows(sizes) if look else None
     if rows is not None:
-        y, sizes = y.mT[..., rows].mT, sizes[..., rows]
+        y, sizes = columns(y.mT, rows).mT, sizes[..., rows]
         outside = None if outside is None else outside[..., rows]
     factors = sorted_qr(
         y,

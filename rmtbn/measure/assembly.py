@@ -1,10 +1,10 @@
 """The Jacobian of layers as one matrix: the tangents of all input directions, pushed through layer by layer.
 
-One example in linear layers and activations is pushed by weight matrices, and units whose slope is 0 are left out of
-them: behind a ReLU half of the rows and then half of the columns, a quarter of the work.
+One example in linear layers and activations is pushed by weight matrices, without the units whose slope is 0
+(`rmtbn.measure.live_units`).
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import cast
 
@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from rmtbn.linalg.floating_range import rescaled
 from rmtbn.measure.jacobian_operator import rank_bound
-from rmtbn.measure.tangents import acts_on_entries, has_rule, push_tangents, slope
+from rmtbn.measure.live_units import filled, is_matrix, live_units, restricted, together
+from rmtbn.measure.tangents import has_rule, push_tangents, slope
 
 # Steps between two looks at the size of the tangents: a look takes a twentieth of the time of a product.
 _LOOK = 8
@@ -76,12 +77,12 @@ def pushed(start: Assembled, layers: Sequence[nn.Module], points: Sequence[Tenso
         Bytes that the intermediate results of one chunk of tangents may take in layers without a rule of their own.
     """
     now, known = start, iter(points)
-    for count, step in enumerate(_together(layers), 1):
+    for count, step in enumerate(together(layers), 1):
         images = [now.point]
         for layer in step:
             point = next(known, None)
             images.append(layer(images[-1]) if point is None else point)
-        if type(step[0]) is nn.Linear and has_rule(step[0]) and now.point.ndim == 2 and len(now.point) == 1:
+        if is_matrix(step[0], now.point):
             now = _by_weights(now, step, images)
         else:
             for layer, image in zip(step, images[1:], strict=True):
@@ -98,36 +99,18 @@ def _in_range(now: Assembled) -> Assembled:
     return replace(now, tangents=found.reshape(now.tangents.shape), log_scale=now.log_scale + float(log))
 
 
-def _together(layers: Sequence[nn.Module]) -> Iterator[Sequence[nn.Module]]:
-    """Group a linear layer with the activation behind it."""
-    at = 0
-    while at < len(layers):
-        pair = type(layers[at]) is nn.Linear and at + 1 < len(layers) and acts_on_entries(layers[at + 1])
-        yield layers[at : at + 1 + pair]
-        at += 1 + pair
-
-
 def _by_weights(now: Assembled, step: Sequence[nn.Module], images: Sequence[Tensor]) -> Assembled:
     """Multiply by a weight matrix and slopes, less the rows and columns that are 0 because a slope is."""
     weight = cast(nn.Linear, step[0]).weight
     diagonal = slope(step[1], images[1])[0] if len(step) > 1 else None
-    live = _live(diagonal)
-    weight = weight if live is None else weight[live]
-    weight = weight if now.live is None else weight[:, now.live]
+    live = live_units(diagonal)
+    weight = restricted(weight, rows=live, columns=now.live)
     tangents = weight.mT[:, None].clone() if now.tangents is None else (now.tangents[:, 0] @ weight.mT)[:, None]
     if diagonal is not None and (live is None or diagonal.is_floating_point()):
         tangents *= diagonal if live is None else diagonal[live]
     rank = torch.full_like(now.bound, len(weight)) if diagonal is None else diagonal.count_nonzero()
     bound = torch.minimum(now.bound, rank)
     return replace(now, point=images[-1], tangents=tangents, bound=bound, live=live, own=True)
-
-
-def _live(diagonal: Tensor | None) -> Tensor | None:
-    """Find which slopes are not 0; None if that is all or none of them, or if the host would wait for a device."""
-    if diagonal is None or diagonal.device.type != "cpu":
-        return None
-    live = diagonal.nonzero()[:, 0]
-    return live if 0 < len(live) < len(diagonal) else None
 
 
 def _by_tangents(now: Assembled, layer: nn.Module, image: Tensor, *, budget: int) -> Assembled:
@@ -146,6 +129,4 @@ def _whole(now: Assembled) -> Tensor:
         n = x.numel() // groups
         eye = torch.eye(n, dtype=x.dtype, device=x.device)[:, None].expand(n, groups, n)
         return eye.reshape(n, *x.shape)
-    if now.live is None:
-        return now.tangents
-    return torch.zeros(len(now.tangents), *x.shape, dtype=x.dtype).index_copy_(-1, now.live, now.tangents)
+    return filled(now.tangents, now.live, x.shape[-1])

@@ -3,9 +3,11 @@
 What a route needs that never assembles the Jacobian; and what can be read off the layers about its rank.
 """
 
+import itertools
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
+from typing import cast
 
 import torch
 from jaxtyping import Int
@@ -13,9 +15,11 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from rmtbn import _checks
+from rmtbn.linalg.batched import columns
 from rmtbn.linalg.operator import Operator, composition
 from rmtbn.measure import batch_statistics, network
 from rmtbn.measure.cotangents import pull_cotangents
+from rmtbn.measure.live_units import filled, is_matrix, live_units, restricted, together
 from rmtbn.measure.tangents import acts_on_entries, push_tangents, slope
 
 _CHUNK = 2**28  # bytes of tangents in flight in layers without a rule of their own
@@ -68,15 +72,53 @@ def layered(layers: Sequence[nn.Module], x: Tensor, *, memory_budget: int = _CHU
         If there is no layer.
     """
     budget = _checks.integer("memory_budget", memory_budget, at_least=1)
-    operators = []
-    for layer in layers:
-        image = layer(x)
-        operators.append(_differential(layer, x, image, budget))
-        x = image
-    return composition(operators)
+    operators, live = list[Operator](), None
+    for step in together(layers):
+        points = list(itertools.accumulate(step, lambda point, layer: layer(point), initial=x))
+        if is_matrix(step[0], x):
+            operator, live = _by_weight(step, points, live)
+            operators.append(operator)
+        else:
+            operators += [_filling(x, live)] if live is not None else []
+            operators += [_differential(*at, budget) for at in zip(step, points, points[1:], strict=False)]
+            live = None
+        x = points[-1]
+    return composition(operators if live is None else [*operators, _filling(x, live)])
 
 
-def _differential(layer: nn.Module, point: Tensor, image: Tensor, budget: int) -> Operator:
+def _by_weight(
+    step: Sequence[nn.Module], points: Sequence[Tensor], before: Tensor | None
+) -> tuple[Operator, Tensor | None]:
+    """Multiply by the weights of a linear layer and the slopes behind it, from the units live before to those after."""
+    diagonal = slope(step[1], points[1])[0].to(points[0].dtype) if len(step) > 1 else None
+    live = live_units(diagonal)
+    weight = restricted(cast(nn.Linear, step[0]).weight, rows=live, columns=before)
+    scale = torch.ones((), dtype=weight.dtype, device=weight.device) if diagonal is None else diagonal
+    scale = scale if live is None else scale[live]
+    operator = Operator(
+        inputs=weight.shape[1],
+        outputs=weight.shape[0],
+        apply=lambda rows: (rows @ weight.mT).mul_(scale),
+        apply_transpose=lambda rows: (rows * scale) @ weight,
+        dtype=weight.dtype,
+        device=weight.device,
+    )
+    return operator, live
+
+
+def _filling(point: Tensor, live: Tensor) -> Operator:
+    """Put in zeros for the units that are not live."""
+    return Operator(
+        inputs=len(live),
+        outputs=point.numel(),
+        apply=lambda rows: filled(rows, live, point.numel()),
+        apply_transpose=lambda rows: columns(rows, live),
+        dtype=point.dtype,
+        device=point.device,
+    )
+
+
+def _differential(layer: nn.Module, point: Tensor, image: Tensor, budget: int, /) -> Operator:
     return Operator(
         inputs=point.numel(),
         outputs=image.numel(),

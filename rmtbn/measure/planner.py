@@ -44,6 +44,8 @@ class Size:
         Layers with weights, at least 1.
     push
         Flops of one tangent of one group through the network.
+    copied
+        Numbers in the weights of live units that the matrix-free routes hold beside the network's own.
     """
 
     groups: int
@@ -52,6 +54,7 @@ class Size:
     widest: int
     layers: int
     push: float
+    copied: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,7 +91,15 @@ def size_of(layers: Sequence[nn.Module], shapes: Sequence[torch.Size], *, couple
         widest=max(numbers),
         layers=max(1, weighted),
         push=push,
+        copied=0.0 if coupled and shapes[0][0] > 1 else _copied(layers),
     )
+
+
+def _copied(layers: Sequence[nn.Module]) -> float:
+    """Count half of the weights before a ReLU and half of those behind one: a quarter in between."""
+    beside = zip(layers, [*layers[1:], None], [None, *layers], strict=False)
+    shares = [(layer, 0.5 ** ((type(after) is nn.ReLU) + (type(before) is nn.ReLU))) for layer, after, before in beside]
+    return sum(layer.weight.numel() * share for layer, share in shares if type(layer) is nn.Linear and share < 1)
 
 
 def share_above(floor: float, layers: int) -> float:
@@ -117,14 +128,15 @@ def prices(size: Size, *, floor: float | None, dtype: torch.dtype) -> dict[str, 
     vectors = min(small, _KRYLOV * share * small + 16)
     krylov = 2 * vectors * size.push + 6.0 * vectors**2 * (n + m) + 20.0 * vectors**3
     basis = 2.0 * item * vectors * (n + m) + 2.0 * item * max(16, small // 48) * size.widest
+    copied = 1.3 * item * size.copied
     return {
         "product": Price(
             flops=size.groups * _PRODUCT * plain,
             memory=2.0 * wide * n * size.widest + 6.0 * wide * n * m + 16.0 * small**2,
         ),
         "dense": Price(flops=size.groups * (plain + _SVD * small**2 * large), memory=flight + 2.0 * item * n * m),
-        "slq": Price(flops=size.groups * krylov, memory=basis),
-        "lanczos": Price(flops=size.groups * 1.5 * krylov, memory=1.5 * basis),
+        "slq": Price(flops=size.groups * krylov, memory=basis + copied),
+        "lanczos": Price(flops=size.groups * 1.5 * krylov, memory=1.5 * basis + copied),
     }
 
 

@@ -10,6 +10,8 @@ from torch.func import jvp, vmap
 from torch.nn.functional import linear
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from rmtbn.linalg import batched
+
 # (layer, point) -> derivative of an activation, which acts on each entry alone
 Slope: TypeAlias = Callable[[nn.Module, Tensor], Tensor]
 
@@ -89,13 +91,13 @@ def push_through_pair(
     sparse = host and type(activation) is nn.ReLU
     if behind_relu and host:
         met = point[0].nonzero()[:, 0]
-        weight, columns, point = weight[:, met], columns[:, met], point[:, met]
+        weight, columns, point = (batched.columns(matrix, met) for matrix in (weight, columns, point))
     weight = weight.to(point.dtype, copy=not sparse)
     between = linear(point, weight, bias)
     diagonal = slope(activation, between)[0]
     if sparse:
         live = diagonal.nonzero()[:, 0]
-        moved = columns.new_zeros(len(columns), len(diagonal)).index_copy_(1, live, columns @ weight[live].mT)
+        moved = batched.spread(columns @ weight[live].mT, live, len(diagonal))
     else:
         weight *= diagonal[:, None]
         moved = columns @ weight.mT
