@@ -128,3 +128,27 @@ def test_nearly_equal_columns_lose_nothing(gap):
     single, stated = of_one([module], X)
     double, _ = of_one(doubled([module]), X.double())
     assert np.abs(single - double).max() <= stated < 1e-3
+
+
+@pytest.mark.parametrize("method", ["dense", "slq", "lanczos"])
+def test_slopes_that_underflow_are_no_zeros(method):
+    """tanh' < 1e-45 at half of the units in float32: their values are censored, and the others are float64's."""
+    module, x = network(16, 2, gain=1.0, activation=nn.Tanh), X[:, :16]
+    module[2].bias.data[:8] = 60.0
+    found = jacobian.spectrum(module, x, method=method, floor=1e-5)
+    exact = jacobian.spectrum(doubled([module])[0], x.double(), method="product")
+    assert (found.zero_fraction, exact.zero_fraction) == (0.0, 0.0)
+    assert found.censored_fraction >= 0.5
+    top = 1 if method == "slq" else 4
+    np.testing.assert_allclose(found.by_network[0, :top], exact.by_network[0, :top], rtol=0, atol=0.05)
+
+
+def test_slopes_that_all_underflow_are_divided_by_the_largest():
+    """tanh' of 1e-52 to 1e-60 in a layer of 3 units: the dense route's values above its floor are float64's."""
+    module, x = network(3, 2, gain=1.0, activation=nn.Tanh), X[:, :3]
+    module[0].bias.data = torch.tensor([60.0, -62.0, 69.0])
+    found = jacobian.spectrum(module, x, method="dense")
+    exact = jacobian.spectrum(doubled([module])[0], x.double(), method="product")
+    assert exact.by_network[0, 0] < -100
+    np.testing.assert_allclose(found.by_network[0, :2], exact.by_network[0, :2], rtol=0, atol=1e-4)
+    assert (found.zero_fraction, found.censored_fraction) == (0.0, 1 / 3)

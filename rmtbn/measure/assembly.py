@@ -4,6 +4,7 @@ One example in linear layers and activations is pushed by weight matrices, witho
 (`rmtbn.measure.live_units`).
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import cast
@@ -19,6 +20,8 @@ from rmtbn.measure.tangents import has_rule, push_tangents, slope
 
 # Steps between two looks at the size of the tangents: a look takes a twentieth of the time of a product.
 _LOOK = 8
+# Slopes that are all smaller are divided by the largest of them.
+_TINY = 1e-10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -96,21 +99,38 @@ def _in_range(now: Assembled) -> Assembled:
     if now.tangents is None:
         return now
     found, log, _ = rescaled(now.tangents.reshape(1, len(now.tangents), -1))
+    if float(log) and not bool(found.any()):
+        return now
     return replace(now, tangents=found.reshape(now.tangents.shape), log_scale=now.log_scale + float(log))
 
 
 def _by_weights(now: Assembled, step: Sequence[nn.Module], images: Sequence[Tensor]) -> Assembled:
     """Multiply by a weight matrix and slopes, less the rows and columns that are 0 because a slope is."""
     weight = cast(nn.Linear, step[0]).weight
-    diagonal = slope(step[1], images[1])[0] if len(step) > 1 else None
+    diagonal, log = _slopes(step[1], images[1]) if len(step) > 1 else (None, 0.0)
     live = live_units(diagonal)
     weight = restricted(weight, rows=live, columns=now.live)
     tangents = weight.mT[:, None].clone() if now.tangents is None else (now.tangents[:, 0] @ weight.mT)[:, None]
     if diagonal is not None and (live is None or diagonal.is_floating_point()):
         tangents *= diagonal if live is None else diagonal[live]
-    rank = torch.full_like(now.bound, len(weight)) if diagonal is None else diagonal.count_nonzero()
-    bound = torch.minimum(now.bound, rank)
-    return replace(now, point=images[-1], tangents=tangents, bound=bound, live=live, own=True)
+    bound = now.bound
+    for layer, before, after in zip(step, images, images[1:], strict=False):
+        bound = torch.minimum(bound, rank_bound(layer, before, after, groups=1))
+    log_scale = now.log_scale + log
+    return replace(now, point=images[-1], tangents=tangents, bound=bound, live=live, own=True, log_scale=log_scale)
+
+
+def _slopes(layer: nn.Module, point: Tensor) -> tuple[Tensor, float]:
+    """Slopes of an activation at one example over exp of a logarithm, which is not 0 where all of them might underflow.
+
+    That is looked for on the CPU only, where the host need not wait.
+    """
+    diagonal = slope(layer, point)[0]
+    if diagonal.device.type != "cpu" or not diagonal.is_floating_point() or float(diagonal.abs().amax()) > _TINY:
+        return diagonal, 0.0
+    exact = slope(layer, point.double())[0]
+    largest = float(exact.abs().amax())
+    return (diagonal, 0.0) if largest == 0.0 else ((exact / largest).to(diagonal.dtype), math.log(largest))
 
 
 def _by_tangents(now: Assembled, layer: nn.Module, image: Tensor, *, budget: int) -> Assembled:

@@ -142,8 +142,8 @@ def _pull(layer: nn.Module, point: Tensor, shape: torch.Size, budget: int, rows:
 def rank_bounds(layers: Sequence[nn.Module], x: Tensor, *, coupled: bool) -> Int[Tensor, " groups"]:
     """Bound the rank of the Jacobian by the layer of lowest rank: values beyond are exactly 0, whatever rounding says.
 
-    Counted are the numbers between layers, units with slope 0 (dead ReLUs, saturated hard tanhs) and, under batch
-    statistics, the mean over the batch that each channel loses.
+    Counted are the numbers between layers, units with slope 0 (dead ReLUs, saturated hard tanhs; not tanhs and the
+    like, whose slope underflows) and, under batch statistics, the mean over the batch that each channel loses.
 
     Parameters
     ----------
@@ -182,8 +182,9 @@ def rank_bound(layer: nn.Module, x: Tensor, image: Tensor, *, groups: int) -> In
     if isinstance(layer, _BatchNorm) and type(layer).forward is _BatchNorm.forward and layer.training:
         live -= image.shape[1]
     elif image.shape == x.shape and not list(layer.parameters()) and not list(layer.buffers()):
-        diagonal = slopes(layer, x)
-        if diagonal is not None:
+        # a smooth activation's slope is 0 because it underflows
+        diagonal = slope(layer, x) if acts_on_entries(layer) else slopes(layer, x)
+        if diagonal is not None and not (acts_on_entries(layer) and diagonal.is_floating_point()):
             return diagonal.reshape(groups, -1).count_nonzero(dim=1)
     return torch.full((groups,), live, device=x.device)
 

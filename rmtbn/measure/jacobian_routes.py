@@ -106,15 +106,18 @@ def _resolved(jacobian: Assembled) -> Found:
     """Log singular values of an assembled Jacobian: zeros by the rank of the layers, noise below the floor."""
     matrix = jacobian.matrix()
     values, fell_back = dense.singular_values(matrix)
-    below = torch.arange(values.shape[1]) >= jacobian.bound.cpu()[:, None]
-    logs = torch.where(below, 0.0, values).log()
+    outputs, lowest = jacobian.point.numel() // len(matrix), torch.finfo(torch.float64).min
+    # what underflowed on the way is no zero
+    found = (values.log() + jacobian.log_scale).clamp_min(lowest)
+    logs = torch.nn.functional.pad(found, (0, outputs - values.shape[1]), value=lowest)
+    logs[torch.arange(outputs) >= jacobian.bound.cpu()[:, None]] = -torch.inf
     share = dense.unresolved_below(matrix)
-    logs = logs + jacobian.log_scale
     floors = logs[:, 0].amax() + math.log(share)
+    floors = floors.clamp_min(jacobian.log_scale + math.log(torch.finfo(matrix.dtype).tiny))
     known = logs[logs > floors]
     error = share * float((logs[:, 0].amax() - known.min()).exp()) if len(known) else 0.0
     return Found(
-        values=_padded(logs.numpy(), jacobian.point.numel() // len(matrix)).ravel(),
+        values=logs.numpy().ravel(),
         relative_error=error,
         log_floor=float(floors) if bool(logs[:, 0].isfinite().any()) else None,
         note="the SVD failed where it was and was done by QR iteration on the CPU" if fell_back else "",
