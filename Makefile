@@ -47,7 +47,7 @@ reports: install ## run the analyses on real images and write reports/index.html
 	$(BIN)/rmtbn schemes --preset default --engine local --out $(REPORTS)
 	$(BIN)/rmtbn report --out $(REPORTS)
 
-reports-all: reports ## run every study (by estimate an hour more on two cores)
+reports-all: reports ## run every study (half an hour on two cores)
 	for study in $(STUDIES); do $(BIN)/rmtbn $$study --preset default --engine local --out $(REPORTS) || exit 1; done
 	$(BIN)/rmtbn report --out $(REPORTS)
 

@@ -113,9 +113,9 @@ def _by_weights(now: Assembled, step: Sequence[nn.Module], images: Sequence[Tens
     tangents = weight.mT[:, None].clone() if now.tangents is None else (now.tangents[:, 0] @ weight.mT)[:, None]
     if diagonal is not None and (live is None or diagonal.is_floating_point()):
         tangents *= diagonal if live is None else diagonal[live]
-    bound = now.bound
-    for layer, before, after in zip(step, images, images[1:], strict=False):
-        bound = torch.minimum(bound, rank_bound(layer, before, after, groups=1))
+    bound = now.bound.clamp_max(images[1].shape[1])
+    if diagonal is not None and not diagonal.is_floating_point():  # or its zeros may have underflowed
+        bound = torch.minimum(bound, diagonal.count_nonzero())
     log_scale = now.log_scale + log
     return replace(now, point=images[-1], tangents=tangents, bound=bound, live=live, own=True, log_scale=log_scale)
 
