@@ -5,13 +5,13 @@ Networks of 50 layers at He's and the critical initialisation: `jacobian.spectru
 ∫ |F - F_dense| d ln λ over λ above 1e-6 of the largest, F over all N values; the criterion of the project is W₁ < 0.02
 in at most a third of the time at N = 4,096.
 
-Measured on one core that others shared (2026-11-22, torch 2.13.0 on the CPU, one turn each; share of dense's processor
-time, W₁):
+Measured on one core that others shared (2026-11-23, torch 2.13.0 on the CPU, one turn each; share of dense's processor
+time, W₁; both leave dead units of ReLU networks out):
             relu, he_normal     tanh, critical
-N = 1,024   0.42, 0.0071        0.58, 0.0060    float64
-N = 2,048   0.22, 0.0051        0.33, 0.0065    float32
-N = 4,096   0.20, 0.0040        0.28, 0.0056    float32, dense 97 s
-N = 4,096   0.19, 0.0059        0.28, 0.0046    float64, dense 159 s
+N = 1,024   0.68, 0.0070        0.62, 0.0055    float64
+N = 2,048   0.31, 0.0053        0.32, 0.0085    float32
+N = 4,096   0.22, 0.0043        0.28, 0.0044    float32, dense 25 s and 92 s
+N = 4,096   0.27, 0.0059        0.28, 0.0046    float64, dense 49 s and 157 s
 
 Run: OMP_NUM_THREADS=1 python benchmarks/matrix_free.py [width ...] [--dtype float32] [--turns 1] [--device cpu]
 """
