@@ -37,20 +37,20 @@ class Assembled:
         layer.
     bound
         Of the rank, shape (groups,): one group, or each example its own.
+    log_scale
+        A logarithm, shape (1,), float64.
     live
         Which outputs of the one example the tangents hold, where the others have no slope; None: all.
     own
         Whether nobody else holds the memory of the tangents.
-    log_scale
-        Logarithm of a power of 2.
     """
 
     point: Tensor
     tangents: Tensor | None
     bound: Int[Tensor, " groups"]
+    log_scale: Float[Tensor, " 1"]
     live: Int[Tensor, " k"] | None = None
     own: bool = False
-    log_scale: float = 0.0
 
     def matrix(self) -> Float[Tensor, "groups k n"]:
         """Return the rows of the outputs that are live, over exp(log_scale)."""
@@ -62,7 +62,9 @@ class Assembled:
 def begun(x: Tensor, *, coupled: bool) -> Assembled:
     """Start at inputs (B, ...features), whose examples form one group if `coupled`."""
     groups = 1 if coupled else x.shape[0]
-    return Assembled(point=x, tangents=None, bound=torch.full((groups,), x.numel() // groups, device=x.device))
+    bound = torch.full((groups,), x.numel() // groups, device=x.device)
+    zero = torch.zeros(1, dtype=torch.float64, device=x.device)
+    return Assembled(point=x, tangents=None, bound=bound, log_scale=zero)
 
 
 def pushed(start: Assembled, layers: Sequence[nn.Module], points: Sequence[Tensor], *, budget: int) -> Assembled:
@@ -95,13 +97,15 @@ def pushed(start: Assembled, layers: Sequence[nn.Module], points: Sequence[Tenso
 
 
 def _in_range(now: Assembled) -> Assembled:
-    """Bring the tangents back from the ends of the floating range."""
+    """Bring the tangents back from the ends of the floating range, unless they are 0, without waiting for a device."""
     if now.tangents is None:
         return now
-    found, log, _ = rescaled(now.tangents.reshape(1, len(now.tangents), -1))
-    if float(log) and not bool(found.any()):
+    host = now.tangents.device.type == "cpu"
+    found, log, _ = rescaled(now.tangents.reshape(1, len(now.tangents), -1), look=host)
+    if host and not bool(log.any()):
         return now
-    return replace(now, tangents=found.reshape(now.tangents.shape), log_scale=now.log_scale + float(log))
+    log = torch.where(found.any(), log, 0.0)
+    return replace(now, tangents=found.reshape(now.tangents.shape), log_scale=now.log_scale + log)
 
 
 def _by_weights(now: Assembled, step: Sequence[nn.Module], images: Sequence[Tensor]) -> Assembled:

@@ -129,7 +129,7 @@ def _dense(
         for move in step:
             point, jacobian = move(point, jacobian)
         if i % _LOOK == 0 or i == len(chain):
-            jacobian, log = rescaled(jacobian)[:2]
+            jacobian, log = rescaled(jacobian, look=x.device.type == "cpu")[:2]
             log_scale = log_scale + log
     _check_finite(point, jacobian)
     values = dense.singular_values(jacobian)[0].log() + log_scale.cpu()[:, None]

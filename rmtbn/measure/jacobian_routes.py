@@ -108,12 +108,13 @@ def _resolved(jacobian: Assembled) -> Found:
     values, fell_back = dense.singular_values(matrix)
     outputs, lowest = jacobian.point.numel() // len(matrix), torch.finfo(torch.float64).min
     # what underflowed on the way is no zero
-    found = (values.log() + jacobian.log_scale).clamp_min(lowest)
+    log_scale = float(jacobian.log_scale)
+    found = (values.log() + log_scale).clamp_min(lowest)
     logs = torch.nn.functional.pad(found, (0, outputs - values.shape[1]), value=lowest)
     logs[torch.arange(outputs) >= jacobian.bound.cpu()[:, None]] = -torch.inf
     share = dense.unresolved_below(matrix)
     floors = logs[:, 0].amax() + math.log(share)
-    floors = floors.clamp_min(jacobian.log_scale + math.log(torch.finfo(matrix.dtype).tiny))
+    floors = floors.clamp_min(log_scale + math.log(torch.finfo(matrix.dtype).tiny))
     known = logs[logs > floors]
     error = share * float((logs[:, 0].amax() - known.min()).exp()) if len(known) else 0.0
     return Found(
