@@ -9,9 +9,9 @@ its start.
 jacrev's values are wrong below eps of the largest; those of the product route are all right to the error printed.
 
 Figures of 2026-11-23, two-core AMD EPYC. One network near the critical point, N = 512, L = 50, over jacrev + svdvals.
-Two threads, wall time, medians of ten turns for each of three networks: product 2.5 to 2.7 (tanh) and 0.60 to 0.68
-(ReLU) in float64, 3.15 to 3.7 and 0.94 to 1.16 in float32 (states 2e-4 and 1e-4); dense 0.89 to 0.94 (tanh) and 0.32
-(ReLU) in float64, 1.00 to 1.03 and 0.40 to 0.49 in float32. All move by a tenth from run to run.
+Two threads, wall time, medians of ten turns for each of three networks: product 2.5 to 2.7 (tanh) and 0.60 to 0.71
+(ReLU) in float64, 3.15 to 3.9 and 0.94 to 1.16 in float32 (states 2e-4 and 1e-4); dense 0.89 to 0.96 (tanh) and 0.33
+(ReLU) in float64, 1.00 to 1.07 and 0.40 to 0.49 in float32. All move by a tenth from run to run.
 A loop over 16 networks at N = 128, L = 100, over the ensemble in one pass, two threads: dense 1.6 (float64) and 1.85
 (float32); the product route takes 3.8 and 2.7 times as long as the loop.
 Depth exponent 0.99 on one thread and 1.08 on two (N = 64, L = 50 … 3,200). Width, L = 10, float64, N = 512 … 2,048:
