@@ -160,6 +160,16 @@ def test_a_network_that_is_constant_has_zeros_only(route):
     assert (found.zero_fraction, found.censored_fraction) == (1.0, 0.0)
 
 
+@pytest.mark.parametrize("examples", [1, 2])
+@pytest.mark.parametrize("route", ROUTES)
+def test_weights_of_zero_leave_zeros_only(route, examples):
+    """A last layer that starts at 0, behind a tanh whose slopes are in range: J = 0, nothing censored."""
+    module = nn.Sequential(nn.Linear(5, 5).double(), nn.Tanh(), nn.Linear(5, 4).double())
+    module[2].weight.data.zero_()
+    found = jacobian.spectrum(module, draw(examples, 5), method=route)
+    assert (found.zero_fraction, found.censored_fraction) == (1.0, 0.0)
+
+
 @pytest.mark.parametrize("route", ROUTES)
 def test_single_precision_is_served(route):
     """float32 in, the largest value right to 1e-4 by every route."""

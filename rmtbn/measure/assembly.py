@@ -10,13 +10,13 @@ from dataclasses import dataclass, replace
 from typing import cast
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from rmtbn.linalg.floating_range import rescaled
 from rmtbn.measure.jacobian_operator import rank_bound
 from rmtbn.measure.live_units import filled, is_matrix, live_units, restricted, together
-from rmtbn.measure.tangents import has_rule, push_tangents, slope
+from rmtbn.measure.tangents import acts_on_entries, has_rule, push_tangents, slope
 
 # Steps between two looks at the size of the tangents: a look takes a twentieth of the time of a product.
 _LOOK = 8
@@ -39,6 +39,8 @@ class Assembled:
         Of the rank, shape (groups,): one group, or each example its own.
     log_scale
         A logarithm, shape (1,), float64.
+    lost
+        Whether slopes of smooth activations have come out as 0, shape (): they underflowed, and zeros may be none.
     live
         Which outputs of the one example the tangents hold, where the others have no slope; None: all.
     own
@@ -49,6 +51,7 @@ class Assembled:
     tangents: Tensor | None
     bound: Int[Tensor, " groups"]
     log_scale: Float[Tensor, " 1"]
+    lost: Bool[Tensor, ""]
     live: Int[Tensor, " k"] | None = None
     own: bool = False
 
@@ -64,7 +67,7 @@ def begun(x: Tensor, *, coupled: bool) -> Assembled:
     groups = 1 if coupled else x.shape[0]
     bound = torch.full((groups,), x.numel() // groups, device=x.device)
     zero = torch.zeros(1, dtype=torch.float64, device=x.device)
-    return Assembled(point=x, tangents=None, bound=bound, log_scale=zero)
+    return Assembled(point=x, tangents=None, bound=bound, log_scale=zero, lost=zero[0].bool())
 
 
 def pushed(start: Assembled, layers: Sequence[nn.Module], points: Sequence[Tensor], *, budget: int) -> Assembled:
@@ -118,10 +121,12 @@ def _by_weights(now: Assembled, step: Sequence[nn.Module], images: Sequence[Tens
     if diagonal is not None and (live is None or diagonal.is_floating_point()):
         tangents *= diagonal if live is None else diagonal[live]
     bound = now.bound.clamp_max(images[1].shape[1])
-    if diagonal is not None and not diagonal.is_floating_point():  # or its zeros may have underflowed
+    if diagonal is not None and not diagonal.is_floating_point():
         bound = torch.minimum(bound, diagonal.count_nonzero())
-    log_scale = now.log_scale + log
-    return replace(now, point=images[-1], tangents=tangents, bound=bound, live=live, own=True, log_scale=log_scale)
+    lost, log_scale = _lost(now, diagonal), now.log_scale + log
+    return replace(
+        now, point=images[-1], tangents=tangents, bound=bound, log_scale=log_scale, lost=lost, live=live, own=True
+    )
 
 
 def _slopes(layer: nn.Module, point: Tensor) -> tuple[Tensor, float]:
@@ -142,7 +147,16 @@ def _by_tangents(now: Assembled, layer: nn.Module, image: Tensor, *, budget: int
     tangents = push_tangents(layer, now.point, _whole(now), memory_budget=budget, overwrite=now.own)
     bound = torch.minimum(now.bound, rank_bound(layer, now.point, image, groups=len(now.bound)))
     own = type(layer) is nn.Linear and has_rule(layer)  # a product of matrices
-    return replace(now, point=image, tangents=tangents, bound=bound, live=None, own=own)
+    diagonal = slope(layer, now.point) if acts_on_entries(layer) else None
+    lost = _lost(now, diagonal)
+    return replace(now, point=image, tangents=tangents, bound=bound, live=None, own=own, lost=lost)
+
+
+def _lost(now: Assembled, diagonal: Tensor | None) -> Bool[Tensor, ""]:
+    """Tell whether a smooth slope has underflowed so far, or has now."""
+    if diagonal is None or not diagonal.is_floating_point():
+        return now.lost
+    return now.lost | torch.eq(diagonal, 0).any()
 
 
 def _whole(now: Assembled) -> Tensor:

@@ -106,8 +106,9 @@ def _resolved(jacobian: Assembled) -> Found:
     """Log singular values of an assembled Jacobian: zeros by the rank of the layers, noise below the floor."""
     matrix = jacobian.matrix()
     values, fell_back = dense.singular_values(matrix)
-    outputs, lowest = jacobian.point.numel() // len(matrix), torch.finfo(torch.float64).min
-    # what underflowed on the way is no zero
+    outputs = jacobian.point.numel() // len(matrix)
+    # what may have underflowed on the way is no zero
+    lowest = torch.finfo(torch.float64).min if bool(jacobian.lost) else -math.inf
     log_scale = float(jacobian.log_scale)
     found = (values.log() + log_scale).clamp_min(lowest)
     logs = torch.nn.functional.pad(found, (0, outputs - values.shape[1]), value=lowest)
