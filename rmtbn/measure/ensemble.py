@@ -127,7 +127,9 @@ def aligned(modules: Sequence[nn.Module]) -> list[tuple[str, list[nn.Module]]]:
     modes = {tuple(part.training for part in module.modules()) for module in modules}
     if len(modes) > 1:
         raise _checks.fail("modules", "networks in the same mode, train or eval", f"{len(modes)} modes")
-    changed = [name for module in modules for name, part in module.named_modules() if is_altered(part)]
+    parts = [(name, part) for column in columns for name, part in column]
+    inner = [(name, child) for name, part in parts if part._modules for child in part.modules()]
+    changed = [name for name, part in (*parts, *inner) if is_altered(part)]
     if changed and len(modules) > 1:
         rule = "networks without hooks and patched forwards, which one call for all cannot run; measure one at a time"
         raise _checks.fail("modules", rule, changed[0])
