@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from rmtbn import _checks
-from rmtbn.linalg import dense, product_values
+from rmtbn.linalg import dense, heap, product_values
 from rmtbn.linalg import product as products
 from rmtbn.linalg.floating_range import rescaled
 from rmtbn.linalg.push_forward import Step, push_forward
@@ -124,6 +124,7 @@ def _dense(
     groups = 1 if coupled else len(x)
     n = x.numel() // groups
     point, jacobian = _repeated(x, count), torch.eye(n, dtype=x.dtype, device=x.device).expand(count * groups, n, n)
+    heap.keep(16 * jacobian.nbytes)
     log_scale = torch.zeros(len(jacobian), dtype=torch.float64, device=x.device)
     for i, step in enumerate(chain, 1):
         for move in step:
