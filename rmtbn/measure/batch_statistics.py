@@ -9,6 +9,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.modules.batchnorm import _BatchNorm, _NormBase
 
 from rmtbn import _checks
+from rmtbn.measure.module_tree import parts
 from rmtbn.measure.precision import full_float32
 
 OPTIONS = ("batch", "running")
@@ -36,7 +37,7 @@ def resolve(module: nn.Module, batch_stats: str | None) -> str | None:
     """
     if batch_stats is not None:
         _checks.one_of("batch_stats", batch_stats, OPTIONS)
-    norms = [child for child in module.modules() if isinstance(child, _BatchNorm)]
+    norms = [child for child in parts(module) if isinstance(child, _BatchNorm)]
     if not norms:
         return None
     if batch_stats == "running" and any(norm.running_mean is None for norm in norms):
@@ -65,14 +66,13 @@ def fixed(module: nn.Module, batch_stats: str | None) -> Iterator[None]:
     batch_stats
         As `resolve` returns it.
     """
-    parts = list(module.modules())  # once: the walk through many small networks takes as long as pushing them
-    norms = [part for part in parts if isinstance(part, _NormBase)]
+    everything = parts(module)
+    norms = [part for part in everything if isinstance(part, _NormBase)]
     before = [(norm, norm.training, norm.track_running_stats) for norm in norms]
-    buffers = [
-        (buffer, buffer.detach().clone()) for part in parts for buffer in part._buffers.values() if buffer is not None
-    ]
-    held = (tensor for part in parts for tensor in part._parameters.values() if tensor is not None)
-    devices = sorted({tensor.device.index for tensor in held if tensor.is_cuda})
+    held = [buffer for part in everything for buffer in part._buffers.values() if buffer is not None]
+    buffers = [(buffer, buffer.detach().clone()) for buffer in held]
+    weights = (weight for part in everything for weight in part._parameters.values() if weight is not None)
+    devices = sorted({weight.device.index for weight in weights if weight.is_cuda})
     with torch.random.fork_rng(devices), torch.no_grad(), sdpa_kernel(SDPBackend.MATH), full_float32():
         try:
             for norm in norms:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state, vmap
 
 from rmtbn import _checks
-from rmtbn.measure import batch_statistics, network
+from rmtbn.measure import batch_statistics, module_tree, network
 from rmtbn.measure.tangents import is_altered
 
 Layer = Callable[[Tensor], Tensor]
@@ -120,15 +120,15 @@ def aligned(modules: Sequence[nn.Module]) -> list[tuple[str, list[nn.Module]]]:
     """
     if not modules:
         raise _checks.fail("modules", "one or more networks", list(modules))
-    columns = [network.layers(module) for module in modules]
+    columns = [module_tree.layers(module) for module in modules]
     names = [name for name, _ in columns[0]]
     if any([name for name, _ in column] != names for column in columns):
         raise _checks.fail("modules", "networks of one architecture", sorted({len(column) for column in columns}))
-    modes = {tuple(part.training for part in module.modules()) for module in modules}
+    modes = {tuple([part.training for part in module_tree.parts(module)]) for module in modules}
     if len(modes) > 1:
         raise _checks.fail("modules", "networks in the same mode, train or eval", f"{len(modes)} modes")
     parts = [(name, part) for column in columns for name, part in column]
-    inner = [(name, child) for name, part in parts if part._modules for child in part.modules()]
+    inner = [(name, child) for name, part in parts if part._modules for child in module_tree.parts(part)]
     changed = [name for name, part in (*parts, *inner) if is_altered(part)]
     if changed and len(modules) > 1:
         rule = "networks without hooks and patched forwards, which one call for all cannot run; measure one at a time"

@@ -4,11 +4,14 @@ from collections.abc import Sequence
 from functools import partial
 from typing import cast
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn.functional import linear
 
 from rmtbn.linalg.push_forward import TangentMap
-from rmtbn.measure.tangents import acts_on_entries, has_rule, image, push_tangents, push_through_pair
+from rmtbn.measure.live_units import filled, live_units, restricted
+from rmtbn.measure.tangents import acts_on_entries, has_rule, image, push_tangents, slope
 
 
 def steps(layers: Sequence[nn.Module], budget: int) -> list[list[TangentMap]]:
@@ -29,6 +32,44 @@ def steps(layers: Sequence[nn.Module], budget: int) -> list[list[TangentMap]]:
     return [[partial(_push_layers, together, budget, behind_relu=next(behind)) for together in step] for step in found]
 
 
+def push_through_pair(
+    pair: tuple[nn.Linear, nn.Module], point: Tensor, tangents: Tensor, *, behind_relu: bool = False
+) -> tuple[Tensor, Tensor]:
+    """Apply a linear layer, an activation and their differentials to one example, in the dtype of the point.
+
+    The weights are brought to that dtype once, for the point, and then multiplied by the slopes in place; for a ReLU on
+    the CPU, those of dead units are left out.
+
+    Parameters
+    ----------
+    pair
+        The linear layer and the activation, both of a known rule.
+    point
+        Input of the linear layer, shape (1, n).
+    tangents
+        Directions there, shape (r, 1, n), of the dtype of the point.
+    behind_relu
+        Whether tangents are 0 where the point is.
+
+    Returns
+    -------
+    image, tangents
+        Shapes (1, m) and (r, 1, m).
+    """
+    layer, activation = pair
+    cuts = type(activation) is nn.ReLU
+    met = live_units(point[0]) if behind_relu else None
+    weight, columns, seen = (
+        restricted(matrix, rows=None, columns=met) for matrix in (layer.weight, tangents[:, 0], point)
+    )
+    weight = weight.to(point.dtype, copy=not cuts)
+    between = linear(seen, weight, None if layer.bias is None else layer.bias.to(point.dtype))
+    diagonal = slope(activation, between)[0]
+    live = live_units(diagonal) if cuts else None
+    weight = torch.mul(weight, diagonal[:, None], out=None if cuts else weight) if live is None else weight[live]
+    return cast(Tensor, activation(between)), filled(columns @ weight.mT, live, len(diagonal))[:, None]
+
+
 def _push_layers(
     layers: Sequence[nn.Module],
     memory_budget: int,
@@ -41,10 +82,8 @@ def _push_layers(
     tangents = u.movedim(-1, 0).reshape(-1, *point.shape)
     rest = list(layers)
     if _are_pair(layers, point, tangents):
-        linear, activation, *rest = layers
-        point, tangents = push_through_pair(
-            (cast(nn.Linear, linear), activation), point, tangents, behind_relu=behind_relu
-        )
+        pair, rest = (cast(nn.Linear, layers[0]), layers[1]), list(layers[2:])
+        point, tangents = push_through_pair(pair, point, tangents, behind_relu=behind_relu)
     own = False  # what comes out of a product of matrices nobody else holds
     for layer in rest:
         tangents = push_tangents(layer, point, tangents, memory_budget=memory_budget, overwrite=own)
@@ -56,8 +95,8 @@ def _are_pair(layers: Sequence[nn.Module], point: Tensor, tangents: Tensor) -> b
     """Tell whether weights may be brought to another dtype and multiplied by slopes in passing, or left out."""
     if len(layers) < 2 or point.ndim != 2 or len(point) > 1 or tangents.dtype != point.dtype:
         return False
-    linear, activation = layers[:2]
-    known = type(linear) is nn.Linear and has_rule(linear) and has_rule(activation)
+    first, activation = layers[:2]
+    known = type(first) is nn.Linear and has_rule(first) and has_rule(activation)
     if not known or type(activation) in (nn.Linear, nn.Identity):
         return False
-    return type(activation) is nn.ReLU or cast(nn.Linear, linear).weight.dtype != point.dtype
+    return type(activation) is nn.ReLU or cast(nn.Linear, first).weight.dtype != point.dtype

@@ -1,4 +1,4 @@
-"""What must hold of a network and its input before its Jacobian is measured, and the layers it is made of."""
+"""What must hold of a network and its input before its Jacobian is measured, and its layers set up for that."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -10,6 +10,7 @@ from torch.func import jvp
 
 from rmtbn import _checks
 from rmtbn.measure import batch_statistics
+from rmtbn.measure.module_tree import layers
 from rmtbn.measure.tangents import has_rule, is_altered
 
 
@@ -27,19 +28,6 @@ class Pass:
 
     shapes: list[torch.Size]
     points: list[Tensor]
-
-
-def layers(module: nn.Module, prefix: str = "") -> list[tuple[str, nn.Module]]:
-    """Flatten sequential containers, nested ones too, into (dotted name, layer) in the order of the forward pass.
-
-    A module that is no `Sequential`, or one with hooks or a forward of its own, is one layer, named "" at the top.
-    """
-    plain = type(module).forward is nn.Sequential.forward and not is_altered(module)
-    if not plain or not list(module.children()):
-        return [(prefix.removesuffix("."), module)]
-    # not `named_children`, which leaves out the second use of a layer that is used twice
-    children = [(name, child) for name, child in module._modules.items() if child is not None]
-    return [found for name, child in children for found in layers(child, f"{prefix}{name}.")]
 
 
 @contextmanager
@@ -69,8 +57,8 @@ def layer_by_layer(modules: Sequence[nn.Module], batch_stats: str | None) -> Ite
 
 
 def _works_in_place(layer: nn.Module) -> bool:
-    stock = type(layer).__module__.startswith("torch.nn.") and not is_altered(layer)
-    return stock and bool(layer.__dict__.get("inplace"))
+    asked = bool(layer.__dict__.get("inplace"))
+    return asked and type(layer).__module__.startswith("torch.nn.") and not is_altered(layer)
 
 
 def check_input(module: nn.Module, x: Tensor) -> None:

@@ -9,7 +9,7 @@ from rmtbn import _checks
 from rmtbn.linalg import product as products
 from rmtbn.linalg import singular_vectors as linalg
 from rmtbn.linalg.push_forward import push_forward
-from rmtbn.measure import batch_statistics, network
+from rmtbn.measure import batch_statistics, module_tree, network
 from rmtbn.measure.stacked_tangents import stacked_steps
 from rmtbn.measure.tangents import in_double
 
@@ -85,7 +85,7 @@ def surviving_directions(
         network.check_output(module, x)
         coupled = statistics == "batch" or network.couples(module, x)
         groups = 1 if coupled else len(x)
-        layers = [layer for _, layer in network.layers(module)]
+        layers = [layer for _, layer in module_tree.layers(module)]
         single = in_double(layers, x)
         inner = x.double() if single else x
         start = products.identity(

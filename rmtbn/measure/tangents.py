@@ -10,8 +10,6 @@ from torch.func import jvp, vmap
 from torch.nn.functional import linear
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from rmtbn.linalg import batched
-
 # (layer, point) -> derivative of an activation, which acts on each entry alone
 Slope: TypeAlias = Callable[[nn.Module, Tensor], Tensor]
 
@@ -59,49 +57,6 @@ def image(layer: nn.Module, point: Tensor) -> Tensor:
         return cast(Tensor, layer(point))
     bias = None if layer.bias is None else layer.bias.to(point.dtype)
     return linear(point, layer.weight.to(point.dtype), bias)
-
-
-def push_through_pair(
-    pair: tuple[nn.Linear, nn.Module], point: Tensor, tangents: Tensor, *, behind_relu: bool = False
-) -> tuple[Tensor, Tensor]:
-    """Apply a linear layer, an activation and their differentials to one example, in the dtype of the point.
-
-    The weights are brought to that dtype once, for the point, and then multiplied by the slopes in place; for a ReLU on
-    the CPU, those of dead units are left out.
-
-    Parameters
-    ----------
-    pair
-        The linear layer and the activation, both of a known rule.
-    point
-        Input of the linear layer, shape (1, n).
-    tangents
-        Directions there, shape (r, 1, n).
-    behind_relu
-        Whether tangents are 0 where the point is.
-
-    Returns
-    -------
-    image, tangents
-        Shapes (1, m) and (r, 1, m).
-    """
-    layer, activation = pair
-    bias = None if layer.bias is None else layer.bias.to(point.dtype)
-    weight, columns, host = layer.weight, tangents[:, 0], point.device.type == "cpu"
-    sparse = host and type(activation) is nn.ReLU
-    if behind_relu and host:
-        met = point[0].nonzero()[:, 0]
-        weight, columns, point = (batched.columns(matrix, met) for matrix in (weight, columns, point))
-    weight = weight.to(point.dtype, copy=not sparse)
-    between = linear(point, weight, bias)
-    diagonal = slope(activation, between)[0]
-    if sparse:
-        live = diagonal.nonzero()[:, 0]
-        moved = batched.spread(columns @ weight[live].mT, live, len(diagonal))
-    else:
-        weight *= diagonal[:, None]
-        moved = columns @ weight.mT
-    return cast(Tensor, activation(between)), moved[:, None]
 
 
 def has_rule(layer: nn.Module) -> bool:
