@@ -13,13 +13,14 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE, ANALYSES = ROOT / "rmtbn", ROOT / "analyses"
 
-EVERYWHERE = {"_checks", "rng"}
+EVERYWHERE = {"_checks", "_modules", "rng"}
 EVERYTHING = {"*"}
 # room → rooms (or rooms' modules) it may import. `inits` asks the mean field where a scheme is critical: the one arrow
 # from what torch may touch into theory, and only to that module. `data` and `sweep` know nothing of ours.
 ARROWS: dict[str, set[str]] = {
     "_checks": set(),
     "rng": set(),
+    "_modules": set(),
     "result": set(),
     "activations": set(),
     "inits": {"activations", "theory.mean_field"},

@@ -9,7 +9,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.modules.batchnorm import _BatchNorm, _NormBase
 
 from rmtbn import _checks
-from rmtbn.measure.module_tree import parts
+from rmtbn._modules import parts
 from rmtbn.measure.precision import full_float32
 
 OPTIONS = ("batch", "running")

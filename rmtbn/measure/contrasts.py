@@ -21,8 +21,8 @@ from scipy.linalg import helmert
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from rmtbn import _checks
-from rmtbn.measure import batch_statistics, module_tree, network
+from rmtbn import _checks, _modules
+from rmtbn.measure import batch_statistics, network
 from rmtbn.measure.column_maps import Blocks, ColumnMap, Mixing
 from rmtbn.measure.jacobian_operator import slopes
 from rmtbn.measure.tangents import is_stock_batch_norm, push_tangents
@@ -98,7 +98,7 @@ def chained(module: nn.Module, x: Tensor, *, centred: bool) -> Iterator[Chain]:
         raise _checks.fail("x", "of shape (B, features), B >= 2", tuple(x.shape))
     with network.layer_by_layer([module], batch_statistics.resolve(module, "batch")):
         network.check_output(module, x)
-        yield chain([layer for _, layer in module_tree.layers(module)], x, centred=centred)
+        yield chain([layer for _, layer in _modules.layers(module)], x, centred=centred)
 
 
 def contrasts(batch_size: int, *, like: Tensor) -> Float[Tensor, "n batch"]:

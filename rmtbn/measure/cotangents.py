@@ -6,7 +6,8 @@ from typing import TypeAlias, cast
 from torch import Tensor, nn
 from torch.func import vjp, vmap
 
-from rmtbn.measure.tangents import is_altered, is_stock_batch_norm, push_tangents
+from rmtbn._modules import is_altered
+from rmtbn.measure.tangents import is_stock_batch_norm, push_tangents
 
 Rule: TypeAlias = Callable[[nn.Module, Tensor, Tensor, int], Tensor]
 

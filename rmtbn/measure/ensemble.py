@@ -16,9 +16,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state, vmap
 
-from rmtbn import _checks
-from rmtbn.measure import batch_statistics, module_tree, network
-from rmtbn.measure.tangents import is_altered
+from rmtbn import _checks, _modules
+from rmtbn.measure import batch_statistics, network
 
 Layer = Callable[[Tensor], Tensor]
 
@@ -120,20 +119,14 @@ def aligned(modules: Sequence[nn.Module]) -> list[tuple[str, list[nn.Module]]]:
     """
     if not modules:
         raise _checks.fail("modules", "one or more networks", list(modules))
-    columns = [module_tree.layers(module) for module in modules]
+    columns = [_modules.layers(module) for module in modules]
     names = [name for name, _ in columns[0]]
     if any([name for name, _ in column] != names for column in columns):
         raise _checks.fail("modules", "networks of one architecture", sorted({len(column) for column in columns}))
-    modes = {tuple([part.training for part in module_tree.parts(module)]) for module in modules}
-    if len(modes) > 1:
-        raise _checks.fail("modules", "networks in the same mode, train or eval", f"{len(modes)} modes")
-    parts = [(name, part) for column in columns for name, part in column]
-    inner = [(name, child) for name, part in parts if part._modules for child in module_tree.parts(part)]
-    changed = [name for name, part in (*parts, *inner) if is_altered(part)]
-    if changed and len(modules) > 1:
-        rule = "networks without hooks and patched forwards, which one call for all cannot run; measure one at a time"
-        raise _checks.fail("modules", rule, changed[0])
-    return [(name, [column[i][1] for column in columns]) for i, name in enumerate(names)]
+    found = [(name, [column[i][1] for column in columns]) for i, name in enumerate(names)]
+    for name, same in found:
+        _modules.check_alike(name, same)
+    return found
 
 
 def _stacked(layers: list[nn.Module]) -> Layer:

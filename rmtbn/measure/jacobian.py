@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from rmtbn import _checks, rng
-from rmtbn.measure import batch_statistics, module_tree, network, planner
+from rmtbn import _checks, _modules, rng
+from rmtbn.measure import batch_statistics, network, planner
 from rmtbn.measure.jacobian_routes import ASSEMBLED, KRYLOV, Found
 from rmtbn.result import EmpiricalSpectrum
 
@@ -76,7 +76,7 @@ def spectrum(
         If `x` is not finite and floating, the module is random, not finite at x or does not map batch to batch, a name
         is unknown, one example meets batch statistics, or the route does not fit in memory (with the figures).
     """
-    stop = len(module_tree.layers(module))
+    stop = len(_modules.layers(module))
     return _spectra(
         module,
         x,
@@ -120,7 +120,7 @@ def prefix_spectra(
         As `spectrum`, and if `after` is empty or names a child that is not there.
     """
     _checks.one_of("method", method, ("auto", *ASSEMBLED))
-    names = [name for name, _ in module_tree.layers(module)]
+    names = [name for name, _ in _modules.layers(module)]
     if not after:
         raise _checks.fail("after", "one or more children", after)
     ends = {key: _end(key, names) for key in after}
@@ -158,7 +158,7 @@ def _spectra(
         # points are worth keeping that take less room than the Jacobians
         met = network.check_output(module, x, keep=min(_POINTS, x.nbytes * x[0].numel()))
         coupled = statistics == "batch" or network.couples(module, x)
-        layers = [layer for _, layer in module_tree.layers(module)][: stops[-1]]
+        layers = [layer for _, layer in _modules.layers(module)][: stops[-1]]
         size = planner.size_of(layers, met.shapes, coupled=coupled)
         chosen = _plan(size, len(stops), x, method=method, floor=floor, memory_budget=memory)
         segments = [layers[a:b] for a, b in zip([0, *stops], stops, strict=False)]

@@ -14,10 +14,10 @@ from jaxtyping import Int
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from rmtbn import _checks
+from rmtbn import _checks, _modules
 from rmtbn.linalg.batched import columns
 from rmtbn.linalg.operator import Operator, composition
-from rmtbn.measure import batch_statistics, module_tree, network
+from rmtbn.measure import batch_statistics, network
 from rmtbn.measure.cotangents import pull_cotangents
 from rmtbn.measure.live_units import filled, is_matrix, live_units, restricted, together
 from rmtbn.measure.tangents import acts_on_entries, push_tangents, slope
@@ -60,7 +60,7 @@ def jacobian_operator(
     network.check_input(module, x)
     with network.layer_by_layer([module], batch_statistics.resolve(module, batch_stats)):
         network.check_output(module, x)
-        yield layered([layer for _, layer in module_tree.layers(module)], x, memory_budget=memory_budget)
+        yield layered([layer for _, layer in _modules.layers(module)], x, memory_budget=memory_budget)
 
 
 def layered(layers: Sequence[nn.Module], x: Tensor, *, memory_budget: int = _CHUNK) -> Operator:

@@ -9,9 +9,9 @@ from torch import Tensor, nn
 from torch.func import jvp
 
 from rmtbn import _checks
+from rmtbn._modules import is_altered, layers
 from rmtbn.measure import batch_statistics
-from rmtbn.measure.module_tree import layers
-from rmtbn.measure.tangents import has_rule, is_altered
+from rmtbn.measure.tangents import has_rule
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

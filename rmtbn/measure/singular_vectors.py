@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from rmtbn import _checks
+from rmtbn import _checks, _modules
 from rmtbn.linalg import product as products
 from rmtbn.linalg import singular_vectors as linalg
 from rmtbn.linalg.push_forward import push_forward
-from rmtbn.measure import batch_statistics, module_tree, network
+from rmtbn.measure import batch_statistics, network
 from rmtbn.measure.stacked_tangents import stacked_steps
 from rmtbn.measure.tangents import in_double
 
@@ -85,7 +85,7 @@ def surviving_directions(
         network.check_output(module, x)
         coupled = statistics == "batch" or network.couples(module, x)
         groups = 1 if coupled else len(x)
-        layers = [layer for _, layer in module_tree.layers(module)]
+        layers = [layer for _, layer in _modules.layers(module)]
         single = in_double(layers, x)
         inner = x.double() if single else x
         start = products.identity(

@@ -7,8 +7,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.func import functional_call, jvp, stack_module_state, vmap
 
+from rmtbn._modules import is_altered
 from rmtbn.linalg.push_forward import Step, TangentMap
-from rmtbn.measure.tangents import has_rule, image, is_altered, push_tangents
+from rmtbn.measure.tangents import has_rule, image, push_tangents
 
 # Parameters and buffers by name, with the networks in front.
 State = tuple[dict[str, Tensor], dict[str, Tensor]]

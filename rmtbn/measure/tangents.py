@@ -10,6 +10,8 @@ from torch.func import jvp, vmap
 from torch.nn.functional import linear
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from rmtbn._modules import is_altered
+
 # (layer, point) -> derivative of an activation, which acts on each entry alone
 Slope: TypeAlias = Callable[[nn.Module, Tensor], Tensor]
 
@@ -62,11 +64,6 @@ def image(layer: nn.Module, point: Tensor) -> Tensor:
 def has_rule(layer: nn.Module) -> bool:
     """Tell whether the differential is known here: a linear layer, or an activation, which acts on each entry alone."""
     return type(layer) in _KNOWN and not is_altered(layer)
-
-
-def is_altered(layer: nn.Module) -> bool:
-    """Tell whether hooks, or a forward set on the instance, change what its class does."""
-    return bool(layer._forward_hooks or layer._forward_pre_hooks or "forward" in layer.__dict__)
 
 
 def in_double(layers: Iterable[nn.Module], x: Tensor) -> bool:

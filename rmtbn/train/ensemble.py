@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad_and_value, stack_module_state, vmap
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from rmtbn import _checks
+from rmtbn import _checks, _modules
 
 
 def train_ensemble(
@@ -84,10 +84,8 @@ def accuracies(
 def _trainable(modules: Sequence[nn.Module]) -> nn.Module:
     if not modules:
         raise _checks.fail("modules", "one or more networks", list(modules))
-    shapes = {tuple((name, tuple(p.shape)) for name, p in module.named_parameters()) for module in modules}
-    if len(shapes) > 1:
-        raise _checks.fail("modules", "networks of one architecture", f"{len(shapes)} architectures")
-    if any(isinstance(part, _BatchNorm) and part.training for module in modules for part in module.modules()):
+    _modules.check_alike("", modules)
+    if any(isinstance(part, _BatchNorm) and part.training for module in modules for part in _modules.parts(module)):
         raise _checks.fail("modules", "without batch normalisation in train mode", type(modules[0]).__name__)
     return modules[0]
 
