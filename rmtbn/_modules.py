@@ -54,6 +54,20 @@ def is_altered(module: nn.Module) -> bool:
     return bool(module._forward_hooks or module._forward_pre_hooks or "forward" in module.__dict__)
 
 
+def stacked_state(same: Sequence[nn.Module]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Return parameters and buffers by name, those of modules that are alike side by side.
+
+    As `torch.func.stack_module_state`, for modules of which one is set to another mode: the one that is called.
+    """
+    parameters = [dict(module.named_parameters()) for module in same]
+    buffers = [dict(module.named_buffers()) for module in same]
+    return _stacked(parameters), _stacked(buffers)
+
+
+def _stacked(tables: Sequence[dict[str, Any]]) -> dict[str, Tensor]:
+    return {name: torch.stack([table[name] for table in tables]) for name in tables[0]}
+
+
 def check_alike(name: str, same: Sequence[nn.Module]) -> None:
     """Refuse modules that one call for all (`torch.func.functional_call` of the first) would not run as each alone.
 

@@ -79,7 +79,7 @@ def test_layers_work_in_place_again_after_an_exception():
     module = nn.Sequential(nn.ReLU(inplace=1), nn.ReLU())
 
     def fail() -> None:
-        with network.layer_by_layer([module], None):
+        with network.layer_by_layer(module, None):
             assert [layer.inplace for layer in module] == [False, False]
             raise RuntimeError("midway")
 

@@ -96,7 +96,7 @@ def chained(module: nn.Module, x: Tensor, *, centred: bool) -> Iterator[Chain]:
     network.check_input(module, x)
     if x.ndim != 2 or len(x) < 2:
         raise _checks.fail("x", "of shape (B, features), B >= 2", tuple(x.shape))
-    with network.layer_by_layer([module], batch_statistics.resolve(module, "batch")):
+    with network.layer_by_layer(module, batch_statistics.resolve(module, "batch")):
         network.check_output(module, x)
         yield chain([layer for _, layer in _modules.layers(module)], x, centred=centred)
 

@@ -1,6 +1,6 @@
 """Many networks of one architecture pushed at once, layer by layer, to any depth.
 
-The parameters are stacked (`torch.func.stack_module_state`) and each layer runs for all networks in one call (`vmap`).
+The parameters are stacked and each layer runs for all networks in one call (`vmap`).
 Activations may leave the floating range with depth. Where they are about to, and the next layer is homogeneous between
 there and the middle of the range (it is tried on both), they are divided by a power of two whose logarithm is kept. So
 linear, ReLU and other networks that grow or fade can be followed to any depth; what is not homogeneous is left alone.
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.func import functional_call, stack_module_state, vmap
+from torch.func import functional_call, vmap
 
 from rmtbn import _checks, _modules
 from rmtbn.measure import batch_statistics, network
@@ -81,7 +81,7 @@ def pushed(
     """
     layers = aligned(modules)
     network.check_input(modules[0], x)
-    with network.layer_by_layer(modules, batch_statistics.resolve(nn.ModuleList(modules), batch_stats)):
+    with network.layer_by_layer(modules[0], batch_statistics.resolve(modules[0], batch_stats)):
         yield _states(layers, x.expand(len(modules), *x.shape).clone())  # jvp refuses memory that is shared
 
 
@@ -134,7 +134,7 @@ def _stacked(layers: list[nn.Module]) -> Layer:
     base = layers[0]
     if not any(True for _ in base.parameters()) and not any(True for _ in base.buffers()):
         return vmap(base)
-    parameters, buffers = stack_module_state(layers)
+    parameters, buffers = _modules.stacked_state(layers)
 
     def one(p: dict[str, Tensor], b: dict[str, Tensor], h: Tensor) -> Tensor:
         return functional_call(base, (p, b), (h,))

@@ -54,7 +54,7 @@ def ensemble_spectrum(
     batch_stats
         "batch", "running", or None for the modules' own mode.
     memory_budget
-        Bytes for the networks in flight; as many as fit are pushed together.
+        Bytes for the networks in flight; as many as fit are pushed together. A quarter more is for tangents on the way.
 
     Returns
     -------
@@ -70,16 +70,17 @@ def ensemble_spectrum(
     budget = _checks.integer("memory_budget", memory_budget, at_least=1)
     layers = aligned(modules)
     network.check_input(modules[0], x)
-    statistics = batch_statistics.resolve(nn.ModuleList(modules), batch_stats)
-    with network.layer_by_layer(modules, statistics):
+    statistics = batch_statistics.resolve(modules[0], batch_stats)
+    with network.layer_by_layer(modules[0], statistics):
         network.check_output(modules[0], x)
         coupled = statistics == "batch" or network.couples(modules[0], x)
-        single = method == "product" and in_double((layer for _, same in layers for layer in same), x)
-        start = x.double() if single else x
-        chunks = [
-            measure(_chain(layers, slice(a, b), coupled, budget), start, count=b - a, coupled=coupled, single=single)
-            for a, b in _parts(len(modules), start, coupled=coupled, budget=budget)
-        ]
+    single = method == "product" and in_double((same[0] for _, same in layers), x)
+    start = x.double() if single else x
+    chunks = []
+    for a, b in _parts(len(modules), start, coupled=coupled, budget=budget):
+        with network.layer_by_layer(modules[a], statistics):
+            chain = stacked_steps([same[a:b] for _, same in layers], coupled=coupled, memory_budget=max(1, budget // 4))
+            chunks.append(measure(chain, start, count=b - a, coupled=coupled, single=single))
     rows, errors, floors = zip(*chunks, strict=True)
     return EmpiricalSpectrum(
         by_network=np.concatenate(rows),
@@ -96,11 +97,6 @@ def _parts(networks: int, x: Tensor, *, coupled: bool, budget: int) -> Iterator[
     each = _COPIES * x.element_size() * groups * (x.numel() // groups) ** 2
     size = max(1, budget // each)
     return ((a, min(a + size, networks)) for a in range(0, networks, size))
-
-
-def _chain(layers: list[tuple[str, list[nn.Module]]], part: slice, coupled: bool, budget: int) -> list[Step]:
-    """Chain of the layers of some of the networks; a quarter of the memory is for the tangents in flight."""
-    return stacked_steps([same[part] for _, same in layers], coupled=coupled, memory_budget=max(1, budget // 4))
 
 
 def _product(

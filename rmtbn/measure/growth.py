@@ -121,8 +121,8 @@ def growth(
     network.check_input(modules[0], x)
     weighted = np.cumsum([any(p.ndim > 1 for p in same[0].parameters()) for _, same in layers]).astype(np.float64)
     ends = _ends([name for name, _ in layers], weighted, after)
-    statistics = batch_statistics.resolve(nn.ModuleList(modules), batch_stats)
-    with network.layer_by_layer(modules, statistics):
+    statistics = batch_statistics.resolve(modules[0], batch_stats)
+    with network.layer_by_layer(modules[0], statistics):
         network.check_output(modules[0], x)
         coupled = statistics == "batch" or network.couples(modules[0], x)
         segments = [[same for _, same in layers[a:b]] for a, b in zip([0, *ends], ends, strict=False)]
@@ -151,7 +151,7 @@ def _followed(segments: list[list[list[nn.Module]]], x: Tensor, *, coupled: bool
     """Log singular values (groups, points, inputs) and their errors (points,), by re-factorised push-forward."""
     count, examples = len(segments[0][0]), 1 if coupled else len(x)
     inputs = x.numel() // examples
-    single = in_double((layer for segment in segments for same in segment for layer in same), x)
+    single = in_double((same[0] for segment in segments for same in segment), x)
     x = x.double() if single else x
     product = products.identity(inputs, batch=(count * examples,), dtype=x.dtype, device=x.device, single=single)
     point = x.expand(count, *x.shape).clone()  # jvp refuses memory that is shared

@@ -154,7 +154,7 @@ def _spectra(
     memory = planner.default_memory(x.device) if memory_budget is None else memory_budget
     memory = _checks.integer("memory_budget", memory, at_least=1)
     statistics = batch_statistics.resolve(module, batch_stats)
-    with network.layer_by_layer([module], statistics):
+    with network.layer_by_layer(module, statistics):
         # points are worth keeping that take less room than the Jacobians
         met = network.check_output(module, x, keep=min(_POINTS, x.nbytes * x[0].numel()))
         coupled = statistics == "batch" or network.couples(module, x)

@@ -58,7 +58,7 @@ def jacobian_operator(
     36
     """
     network.check_input(module, x)
-    with network.layer_by_layer([module], batch_statistics.resolve(module, batch_stats)):
+    with network.layer_by_layer(module, batch_statistics.resolve(module, batch_stats)):
         network.check_output(module, x)
         yield layered([layer for _, layer in _modules.layers(module)], x, memory_budget=memory_budget)
 

@@ -1,6 +1,6 @@
 """What must hold of a network and its input before its Jacobian is measured, and its layers set up for that."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -31,22 +31,22 @@ class Pass:
 
 
 @contextmanager
-def layer_by_layer(modules: Sequence[nn.Module], batch_stats: str | None) -> Iterator[None]:
-    """Let the layers of networks be applied one by one, each at a point that stays what it is.
+def layer_by_layer(module: nn.Module, batch_stats: str | None) -> Iterator[None]:
+    """Let the layers of a network be applied one by one, each at a point that stays what it is.
 
     Within it, torch's own layers in place make a new tensor, which between layers is the same function; layers that
     change their input in another way are refused by `check_output`. For the rest, see `batch_statistics.fixed`.
 
     Parameters
     ----------
-    modules
-        The networks, left as they are found.
+    module
+        The network, left as it is found; of an ensemble, the one whose layers are called with the weights of all.
     batch_stats
         As `batch_statistics.resolve` returns it.
     """
-    parts = {id(layer): layer for module in modules for _, layer in layers(module)}.values()
-    in_place = [(layer, layer.__dict__["inplace"]) for layer in parts if _works_in_place(layer)]
-    with batch_statistics.fixed(nn.ModuleList(modules), batch_stats):
+    found = {id(layer): layer for _, layer in layers(module)}.values()
+    in_place = [(layer, layer.__dict__["inplace"]) for layer in found if _works_in_place(layer)]
+    with batch_statistics.fixed(module, batch_stats):
         try:
             for layer, _ in in_place:
                 layer.inplace = False  # type: ignore[assignment]

@@ -81,7 +81,7 @@ def surviving_directions(
     budget = _checks.integer("memory_budget", memory_budget, at_least=1)
     network.check_input(module, x)
     statistics = batch_statistics.resolve(module, batch_stats)
-    with network.layer_by_layer([module], statistics):
+    with network.layer_by_layer(module, statistics):
         network.check_output(module, x)
         coupled = statistics == "batch" or network.couples(module, x)
         groups = 1 if coupled else len(x)

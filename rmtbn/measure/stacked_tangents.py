@@ -1,15 +1,16 @@
 """Push tangents through one layer of many networks at once."""
 
+from functools import partial
 from typing import cast
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.func import functional_call, jvp, stack_module_state, vmap
+from torch.func import functional_call, jvp, vmap
 
-from rmtbn._modules import is_altered
+from rmtbn._modules import is_altered, stacked_state
 from rmtbn.linalg.push_forward import Step, TangentMap
-from rmtbn.measure.tangents import has_rule, image, push_tangents
+from rmtbn.measure.tangents import acts_on_entries, image, slope
 
 # Parameters and buffers by name, with the networks in front.
 State = tuple[dict[str, Tensor], dict[str, Tensor]]
@@ -25,6 +26,8 @@ _SMALL = 2**16
 def stacked_steps(layers: list[list[nn.Module]], *, coupled: bool, memory_budget: int) -> list[Step]:
     """Return the chain of the layers of K networks, grouped: one with a weight matrix, and what follows until the next.
 
+    Activations go with the layer before them, as in `rmtbn.measure.layer_maps.steps`.
+
     Parameters
     ----------
     layers
@@ -37,30 +40,46 @@ def stacked_steps(layers: list[list[nn.Module]], *, coupled: bool, memory_budget
     list of steps
         For `rmtbn.linalg.push_forward.push_forward`.
     """
-    steps: list[list[TangentMap]] = []
+    steps: list[list[list[TangentMap]]] = []
     shelf: Shelf = {}
+    own = False  # what comes out of a product of matrices nobody else holds
     for same in layers:
+        entrywise = acts_on_entries(same[0])
         if not steps or _has_weight(same[0]):
             steps.append([])
-        steps[-1].append(stacked_map(same, coupled=coupled, memory_budget=memory_budget, shelf=shelf))
-    return list(steps)
+        move = stacked_map(same, coupled=coupled, memory_budget=memory_budget, shelf=shelf, overwrite=own)
+        if steps[-1] and entrywise:
+            steps[-1][-1].append(move)
+        else:
+            steps[-1].append([move])
+        own = type(same[0]) is nn.Linear or (own and entrywise)
+    return [[partial(_in_turn, moves) for moves in step] for step in steps]
+
+
+def _in_turn(moves: list[TangentMap], point: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
+    for move in moves:
+        point, u = move(point, u)
+    return point, u
 
 
 def stacked_map(
-    layers: list[nn.Module], *, coupled: bool, memory_budget: int, shelf: Shelf | None = None
+    layers: list[nn.Module], *, coupled: bool, memory_budget: int, shelf: Shelf | None = None, overwrite: bool = False
 ) -> TangentMap:
     """Return one layer of many networks together with its differential.
 
     Parameters
     ----------
     layers
-        The same layer of each of K networks.
+        The same layer of each of K networks, as `rmtbn.measure.ensemble.aligned` finds them; the first is called, with
+        the weights of each.
     coupled
         Whether the examples of a network form one group, or each its own.
     memory_budget
         Bytes that the intermediate results of one chunk of tangents may take.
     shelf
         Memory that layers of a chain share; None: of its own.
+    overwrite
+        Whether the result may take the place of u, as it does for activations.
 
     Returns
     -------
@@ -70,8 +89,9 @@ def stacked_map(
         not.
     """
     base = layers[0]
-    linear = type(base) is nn.Linear and not any(map(is_altered, layers))
-    state = None if linear else _stacked_state(layers)
+    linear = type(base) is nn.Linear and not is_altered(base)
+    activation = acts_on_entries(base)
+    state = None if linear or activation else _stacked_state(layers)
     affine = [cast(nn.Linear, layer) for layer in layers] if linear else []
     shelf = {} if shelf is None else shelf
 
@@ -85,7 +105,11 @@ def stacked_map(
             result, pushed = _linear(affine, point, tangents, shelf)
             return result, pushed.reshape(len(u), u.shape[-1], -1).mT
         tangents = tangents if coupled else tangents.transpose(1, 2)
-        pushed = _pushed(base, state, point, tangents, memory_budget)
+        if activation:
+            slopes = slope(base, point)[:, None]
+            pushed = tangents.mul_(slopes) if overwrite else tangents * slopes
+        else:
+            pushed = _pushed(base, state, point, tangents, memory_budget)
         result = _image(base, point) if state is None else vmap(one)(*state, point)
         return result, (pushed if coupled else pushed.transpose(1, 2)).reshape(len(u), u.shape[-1], -1).mT
 
@@ -94,27 +118,21 @@ def stacked_map(
 
 def _image(base: nn.Module, point: Tensor) -> Tensor:
     """Apply a layer without parameters to the inputs of each network."""
-    return base(point) if has_rule(base) else vmap(base)(point)  # activations act on each entry alone
+    return cast(Tensor, base(point)) if acts_on_entries(base) else vmap(base)(point)
 
 
 def _has_weight(layer: nn.Module) -> bool:
-    plain = type(layer) is nn.Linear or (has_rule(layer) and not layer._parameters)  # spares the walk
-    return type(layer) is nn.Linear if plain else any(parameter.ndim > 1 for parameter in layer.parameters())
+    return not acts_on_entries(layer) and any(parameter.ndim > 1 for parameter in layer.parameters())
 
 
 def _stacked_state(layers: list[nn.Module]) -> State | None:
     """Parameters and buffers with the networks in front; None where there are none."""
-    if has_rule(layers[0]) and not layers[0]._parameters:  # an activation
-        return None
     has_state = any(True for _ in layers[0].parameters()) or any(True for _ in layers[0].buffers())
-    return stack_module_state(layers) if has_state else None
+    return stacked_state(layers) if has_state else None
 
 
 def _pushed(base: nn.Module, state: State | None, point: Tensor, tangents: Tensor, memory_budget: int) -> Tensor:
     """Apply the differential of the layer of each network to its tangents (K, r, B, ...features)."""
-    if has_rule(base) and state is None:  # an activation: it has a slope in each entry
-        slopes = push_tangents(base, point, torch.ones_like(point)[None], memory_budget=memory_budget)
-        return tangents * slopes.transpose(0, 1)
     each = 4 * point.element_size() * point.numel() * (1 + _growth(base, point))
     chunk = max(1, memory_budget // each)
 
