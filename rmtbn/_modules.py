@@ -132,10 +132,12 @@ def _likeness(base: nn.Module) -> Callable[[nn.Module], bool]:
         if type(module) is not kind and type_before_parametrizations(module) is not type_before_parametrizations(base):
             return False
         try:
-            found = read(vars(module))
+            found = read(module.__dict__)
         except KeyError:
             return False
-        if module._modules.keys() != children or _forms(module) != forms:
+        if (children or module._modules) and module._modules.keys() != children:
+            return False
+        if (forms or module._parameters or module._buffers) and _forms(module) != forms:
             return False
         return _equal(found, settings) or _same(found, settings, {})
 

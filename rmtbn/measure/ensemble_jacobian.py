@@ -27,8 +27,8 @@ from rmtbn.result import EmpiricalSpectrum
 _MEMORY = 2**30
 # A product in flight holds U, T, the blocks before and after a push and the copies that LAPACK works on.
 _COPIES = 10
-# Steps between two looks at the size of assembled Jacobians.
-_LOOK = 8
+# Steps between two looks at the size of assembled Jacobians: entries may grow or fade by e^9 in each.
+_LOOK = {torch.float32: 8, torch.float64: 64}
 
 
 def ensemble_spectrum(
@@ -125,7 +125,7 @@ def _dense(
     for i, step in enumerate(chain, 1):
         for move in step:
             point, jacobian = move(point, jacobian)
-        if i % _LOOK == 0 or i == len(chain):
+        if i % _LOOK.get(x.dtype, 1) == 0 or i == len(chain):
             jacobian, log = rescaled(jacobian, look=x.device.type == "cpu")[:2]
             log_scale = log_scale + log
     _check_finite(point, jacobian)
@@ -144,7 +144,8 @@ def _repeated(x: Tensor, count: int) -> Tensor:
 
 def _check_finite(*found: Tensor) -> None:
     """Refuse networks that leave the floating range."""
-    if not all(bool(torch.isfinite(tensor).all()) for tensor in found):
+    ends = [float(end) for tensor in found for end in (tensor.amin(), tensor.amax())]  # a tenth of the time of isfinite
+    if not all(map(math.isfinite, ends)):
         raise _checks.fail("modules", "finite at x", "inf or nan in an output or a Jacobian")
 
 
