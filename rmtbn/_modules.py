@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from itertools import zip_longest
 from operator import itemgetter
-from types import FunctionType
+from types import FunctionType, MethodType
 from typing import Any, cast
 
 import numpy as np
@@ -14,8 +14,9 @@ from torch.nn.utils.parametrize import type_before_parametrizations
 
 from rmtbn import _checks
 
-# What torch keeps in every module, and whether a layer works in place, which is no part of its function.
-_NO_SETTINGS = (vars(nn.Module()).keys() - {"training"}) | {"inplace"}
+# What torch keeps in every module; hooks and forwards, which are looked at apart; and whether a layer works in place,
+# which is no part of its function.
+_NO_SETTINGS = (vars(nn.Module()).keys() - {"training"}) | {"forward", "inplace"}
 
 
 def parts(module: nn.Module) -> list[nn.Module]:
@@ -71,8 +72,8 @@ def _stacked(tables: Sequence[dict[str, Any]]) -> dict[str, Tensor]:
 def check_alike(name: str, same: Sequence[nn.Module]) -> None:
     """Refuse modules that one call for all (`torch.func.functional_call` of the first) would not run as each alone.
 
-    They may differ in the values of parameters and buffers. A hook or a forward of its own is refused too, unless there
-    is one module only.
+    They may differ in the values of parameters and buffers. Hooks, and forwards set on an instance, must be the same:
+    those of the first are what is run.
 
     Parameters
     ----------
@@ -92,7 +93,7 @@ def check_alike(name: str, same: Sequence[nn.Module]) -> None:
     for row in zip_longest(*columns):
         like = _likeness(row[0]) if row[0] is not None else None
         for part in row:
-            if like is None or part is None or not like(part) or is_altered(part):
+            if like is None or part is None or not like(part):
                 first, second = (same[0] if found is None else found for found in (row[0], part))
                 raise _difference(name, same[0], first, second)
 
@@ -101,20 +102,34 @@ def _difference(place: str, module: nn.Module, first: nn.Module, second: nn.Modu
     """Say in what a part of a layer is not that of another network."""
     inner = next((name for name, part in module.named_modules() if part is first), "")
     where = ".".join(filter(None, (place, inner))) or "the top"
-    if is_altered(second):
-        rule = "networks without hooks and patched forwards, which one call for all cannot run; measure one at a time"
+    if not _agree(first, second, _alterations):
+        rule = "networks with the same hooks and patched forwards, as one call serves all; measure one at a time"
         return _checks.fail("modules", rule, where)
     if first.training != second.training:
         modes = ("train" if part.training else "eval" for part in (first, second))
         return _checks.fail("modules", "networks in the same mode, train or eval", f"{' and '.join(modes)} at {where}")
     found = " and ".join(_described(part) for part in (first, second))
-    other = [name for name in _settings(first) if not _same(vars(first)[name], vars(second).get(name), {})]
+    other = [name for name in _settings(first) if not _agree(first, second, partial(_setting, name))]
     names = f", which differ in {', '.join(other)}" if other else ""
     return _checks.fail("modules", "networks of one architecture", f"{found} at {where}{names}")
 
 
 def _settings(module: nn.Module) -> list[str]:
     return [name for name in vars(module) if name not in _NO_SETTINGS]
+
+
+def _setting(name: str, module: nn.Module) -> object:
+    return vars(module).get(name)
+
+
+def _alterations(module: nn.Module) -> list[object]:
+    """Hooks, and a forward set on the instance."""
+    return [[*module._forward_pre_hooks.values()], [*module._forward_hooks.values()], vars(module).get("forward")]
+
+
+def _agree(first: nn.Module, second: nn.Module, read: Callable[[nn.Module], object]) -> bool:
+    """Compare what two modules hold; where they hold themselves, as in bound methods, that is the same."""
+    return _same(read(first), read(second), {(id(first), id(second)): None})
 
 
 def _described(module: nn.Module) -> str:
@@ -127,6 +142,7 @@ def _likeness(base: nn.Module) -> Callable[[nn.Module], bool]:
     """Return a test whether a module is of the class, settings and shapes of another, its children not looked at."""
     read = itemgetter(*_settings(base))
     settings, kind, children, forms = read(vars(base)), type(base), base._modules.keys(), _forms(base)
+    altered = is_altered(base)
 
     def like(module: nn.Module) -> bool:
         if type(module) is not kind and type_before_parametrizations(module) is not type_before_parametrizations(base):
@@ -139,7 +155,9 @@ def _likeness(base: nn.Module) -> Callable[[nn.Module], bool]:
             return False
         if (forms or module._parameters or module._buffers) and _forms(module) != forms:
             return False
-        return _equal(found, settings) or _same(found, settings, {})
+        if (altered or is_altered(module)) and not _agree(base, module, _alterations):
+            return False
+        return _equal(found, settings) or _agree(base, module, lambda part: read(vars(part)))
 
     return like
 
@@ -184,4 +202,6 @@ def _held(value: Any) -> object:
         return (value.__code__, value.__defaults__, value.__kwdefaults__, cells)
     if isinstance(value, partial):
         return (value.func, value.args, value.keywords)
+    if isinstance(value, MethodType):
+        return (value.__func__, value.__self__)
     return getattr(value, "__dict__", None) if cast(Any, type(value)).__eq__ is object.__eq__ else None

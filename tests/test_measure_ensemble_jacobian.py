@@ -12,6 +12,7 @@ from rmtbn._checks import InvalidArgumentError
 from rmtbn.inits import initialise
 from rmtbn.measure import jacobian, stacked_tangents
 from rmtbn.measure.ensemble_jacobian import ensemble_spectrum
+from rmtbn.nets.cnn import plain_cnn
 from rmtbn.nets.mlp import mlp
 from rmtbn.nets.resnet import residual_mlp
 
@@ -152,18 +153,41 @@ def test_the_dense_route_of_float32_networks_is_in_float32():
 
 @pytest.mark.parametrize("place", [0, 1])
 @pytest.mark.parametrize("network", [0, 2])
-def test_hooks_and_patched_forwards_are_refused(network, place):
+def test_hooks_and_patched_forwards_of_one_network_are_refused(network, place):
     """One call serves all networks: what a single one does besides would be lost. Alone it is measured."""
     modules, x = networks("tanh"), draw(1, 7)
     handle = modules[network][place].register_forward_hook(lambda _layer, _inputs, output: 2.0 * output)
-    with pytest.raises(InvalidArgumentError, match="`modules` must be networks without hooks"):
+    with pytest.raises(InvalidArgumentError, match="`modules` must be networks with the same hooks"):
         ensemble_spectrum(modules, x)
     alone = ensemble_spectrum([modules[network]], x).by_network
     np.testing.assert_allclose(alone, jacobian.spectrum(modules[network], x).by_network, rtol=0, atol=1e-10)
     handle.remove()
     modules[network][place].forward = torch.sinh
-    with pytest.raises(InvalidArgumentError, match="`modules` must be networks without hooks"):
+    with pytest.raises(InvalidArgumentError, match="`modules` must be networks with the same hooks"):
         ensemble_spectrum(modules, x)
+
+
+@pytest.mark.parametrize("method", ["product", "dense"])
+@pytest.mark.parametrize("place", [0, 1])
+def test_the_same_hook_on_all_networks_is_run_for_all(place, method):
+    """As those of norms for images, which look at what they are given."""
+    modules, x = networks("tanh"), draw(1, 7)
+    for module in modules:
+        module[place].register_forward_hook(lambda _layer, _inputs, output: 2.0 * output)
+    found = ensemble_spectrum(modules, x, method=method)
+    plain = ensemble_spectrum(networks("tanh"), x, method=method)
+    alone = [jacobian.spectrum(module, x, method=method).by_network[0] for module in modules]
+    np.testing.assert_allclose(found.by_network, alone, rtol=0, atol=1e-9)
+    assert (abs(found.by_network[:, 0] - plain.by_network[:, 0]) > 0.01).all()
+
+
+def test_networks_for_images_with_a_norm_over_space():
+    """Their layers of norm look at the space they are given, by a hook."""
+    modules = [plain_cnn(depth=2, channels=2, norm="group", in_channels=1).double() for _ in range(3)]
+    x = draw(1, 1, 4, 4)
+    alone = [jacobian.spectrum(module, x).by_network[0] for module in modules]
+    found = ensemble_spectrum(modules, x)
+    np.testing.assert_allclose(np.exp(found.by_network), np.exp(alone), rtol=0, atol=1e-9)
 
 
 def test_a_dead_network_among_others_spoils_no_error():

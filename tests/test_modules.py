@@ -168,10 +168,48 @@ def test_modes_and_hooks_are_named():
         check_alike("net", modules)
     modules[1][2].train()
     check_alike("net", modules)
-    modules[0][1].register_forward_pre_hook(lambda *_: None)
-    with pytest.raises(InvalidArgumentError, match=r"without hooks and patched forwards.*'net\.1'"):
-        check_alike("net", modules)
+    handle = modules[0][1].register_forward_pre_hook(lambda *_: None)
+    for one, other in (modules, modules[::-1]):
+        with pytest.raises(InvalidArgumentError, match=r"the same hooks and patched forwards.*'net\.1'"):
+            check_alike("net", [one, other])
     check_alike("net", modules[:1])
+    handle.remove()
+    modules[1][1].forward = torch.sin
+    with pytest.raises(InvalidArgumentError, match=r"the same hooks and patched forwards.*'net\.1'"):
+        check_alike("net", modules)
+
+
+def scaled(factor: float) -> Callable[..., torch.Tensor]:
+    return lambda _module, _inputs, output: factor * output
+
+
+def test_hooks_that_do_the_same_are_alike():
+    """Functions by their code and what they close over; before and after the forward are not the same."""
+    modules = pair(nn.Tanh(), nn.Tanh())
+    for module, factor in zip(modules, (2.0, 2.0), strict=True):
+        module[1].register_forward_hook(scaled(factor))
+    check_alike("", modules)
+    modules[1][1].register_forward_hook(scaled(3.0))
+    modules[0][1].register_forward_hook(scaled(4.0))
+    with pytest.raises(InvalidArgumentError, match="the same hooks"):
+        check_alike("", modules)
+    modules = pair(nn.Tanh(), nn.Tanh())
+    modules[0][1].register_forward_hook(print)
+    modules[1][1].register_forward_pre_hook(print)
+    with pytest.raises(InvalidArgumentError, match="the same hooks"):
+        check_alike("", modules)
+
+
+def test_bound_methods_of_the_modules_themselves_are_alike():
+    first, second = Gain(1.0), Gain(1.0)
+    first._gain, second._gain = first.double, second.double
+    check_alike("", [first, second])
+    second._gain = second.float
+    with pytest.raises(InvalidArgumentError, match="one architecture"):
+        check_alike("", [first, second])
+    second._gain = Gain(3.0).double
+    with pytest.raises(InvalidArgumentError, match="one architecture"):
+        check_alike("", [first, second])
 
 
 def test_a_container_that_holds_itself_is_compared():
