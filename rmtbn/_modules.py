@@ -1,22 +1,21 @@
 """Modules of torch: what a network is made of, and whether several differ in the values of their tensors only."""
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from itertools import zip_longest
 from operator import itemgetter
-from types import FunctionType, MethodType
-from typing import Any, cast
+from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 from torch.nn.utils.parametrize import type_before_parametrizations
 
 from rmtbn import _checks
+from rmtbn._likeness import Twins, do_the_same, equal
 
-# What torch keeps in every module; hooks and forwards, which are looked at apart; and whether a layer works in place,
-# which is no part of its function.
-_NO_SETTINGS = (vars(nn.Module()).keys() - {"training"}) | {"forward", "inplace"}
+# What torch keeps in every module; hooks and forwards, which are looked at apart; and whether a layer works in place or
+# is compiled, which is no part of its function.
+_NO_SETTINGS = (vars(nn.Module()).keys() - {"training"}) | {"forward", "inplace", "_compiled_call_impl"}
 
 
 def parts(module: nn.Module) -> list[nn.Module]:
@@ -92,44 +91,53 @@ def check_alike(name: str, same: Sequence[nn.Module]) -> None:
     columns = [parts(module) if module._modules else [module] for module in same]
     for row in zip_longest(*columns):
         like = _likeness(row[0]) if row[0] is not None else None
-        for part in row:
-            if like is None or part is None or not like(part):
+        for part, column in zip(row, columns, strict=True):
+            twins = (columns[0], column)
+            if like is None or part is None or not like(part, twins):
                 first, second = (same[0] if found is None else found for found in (row[0], part))
-                raise _difference(name, same[0], first, second)
+                raise _difference(name, first, second, twins=twins)
+    if _may_share(columns[0]) and len({_wiring(column) for column in columns}) > 1:
+        rule = "networks of one architecture, which share the same of their parts and tensors"
+        raise _checks.fail("modules", rule, f"others at {name or 'the top'}")
 
 
-def _difference(place: str, module: nn.Module, first: nn.Module, second: nn.Module) -> _checks.InvalidArgumentError:
+def _may_share(found: Sequence[nn.Module]) -> bool:
+    """Tell whether a part or a tensor may be there twice: there are several, of one form if of one module."""
+    forms = _forms(found[0])
+    return len(found) > 1 or len({*forms.values()}) < len(forms)
+
+
+def _wiring(found: Sequence[nn.Module]) -> tuple[int, ...]:
+    """Return a number for each child and tensor of parts, in their order: that of an object, 0 for none."""
+    seen = {id(None): 0}
+    tables = (table for part in found for table in (part._modules, part._parameters, part._buffers) if table)
+    return tuple([seen.setdefault(id(held), len(seen)) for table in tables for held in table.values()])
+
+
+def _difference(place: str, first: nn.Module, second: nn.Module, *, twins: Twins) -> _checks.InvalidArgumentError:
     """Say in what a part of a layer is not that of another network."""
-    inner = next((name for name, part in module.named_modules() if part is first), "")
+    inner = next((name for name, part in twins[0][0].named_modules() if part is first), "")
     where = ".".join(filter(None, (place, inner))) or "the top"
-    if not _agree(first, second, _alterations):
+    if not do_the_same(_alterations(first), _alterations(second), twins):
         rule = "networks with the same hooks and patched forwards, as one call serves all; measure one at a time"
         return _checks.fail("modules", rule, where)
     if first.training != second.training:
         modes = ("train" if part.training else "eval" for part in (first, second))
         return _checks.fail("modules", "networks in the same mode, train or eval", f"{' and '.join(modes)} at {where}")
     found = " and ".join(_described(part) for part in (first, second))
-    other = [name for name in _settings(first) if not _agree(first, second, partial(_setting, name))]
-    names = f", which differ in {', '.join(other)}" if other else ""
-    return _checks.fail("modules", "networks of one architecture", f"{found} at {where}{names}")
+    names = dict.fromkeys([*_settings(first), *_settings(second)])
+    other = [name for name in names if not do_the_same(vars(first).get(name), vars(second).get(name), twins)]
+    listed = f", which differ in {', '.join(other)}" if other else ""
+    return _checks.fail("modules", "networks of one architecture", f"{found} at {where}{listed}")
 
 
 def _settings(module: nn.Module) -> list[str]:
     return [name for name in vars(module) if name not in _NO_SETTINGS]
 
 
-def _setting(name: str, module: nn.Module) -> object:
-    return vars(module).get(name)
-
-
 def _alterations(module: nn.Module) -> list[object]:
     """Hooks, and a forward set on the instance."""
     return [[*module._forward_pre_hooks.values()], [*module._forward_hooks.values()], vars(module).get("forward")]
-
-
-def _agree(first: nn.Module, second: nn.Module, read: Callable[[nn.Module], object]) -> bool:
-    """Compare what two modules hold; where they hold themselves, as in bound methods, that is the same."""
-    return _same(read(first), read(second), {(id(first), id(second)): None})
 
 
 def _described(module: nn.Module) -> str:
@@ -138,70 +146,46 @@ def _described(module: nn.Module) -> str:
     return f"{type(module).__name__}({inside})"
 
 
-def _likeness(base: nn.Module) -> Callable[[nn.Module], bool]:
+def _likeness(base: nn.Module) -> Callable[[nn.Module, Twins], bool]:
     """Return a test whether a module is of the class, settings and shapes of another, its children not looked at."""
-    read = itemgetter(*_settings(base))
-    settings, kind, children, forms = read(vars(base)), type(base), base._modules.keys(), _forms(base)
-    altered = is_altered(base)
+    names, size, altered = _settings(base), len(vars(base)), is_altered(base)
+    kind, children, forms = type(base), [*base._modules], _forms(base)
+    read = itemgetter(*names)
+    settings = read(vars(base))
 
-    def like(module: nn.Module) -> bool:
+    def is_formed_like(module: nn.Module) -> bool:
         if type(module) is not kind and type_before_parametrizations(module) is not type_before_parametrizations(base):
             return False
-        try:
-            found = read(module.__dict__)
-        except KeyError:
+        if len(vars(module)) != size and set(_settings(module)) != set(names):
             return False
-        if (children or module._modules) and module._modules.keys() != children:
+        if (children or module._modules) and [*module._modules] != children:
             return False
-        if (forms or module._parameters or module._buffers) and _forms(module) != forms:
+        return not (forms or module._parameters or module._buffers) or _forms(module) == forms
+
+    def like(module: nn.Module, twins: Twins) -> bool:
+        if not is_formed_like(module):
             return False
-        if (altered or is_altered(module)) and not _agree(base, module, _alterations):
+        if (altered or is_altered(module)) and not do_the_same(_alterations(base), _alterations(module), twins):
             return False
-        return _equal(found, settings) or _agree(base, module, lambda part: read(vars(part)))
+        found = read(vars(module))
+        return bool(equal(settings, found)) or do_the_same(settings, found, twins)
 
     return like
 
 
-def _forms(module: nn.Module) -> list[tuple[Any, ...]]:
-    """Names, shapes, dtypes and devices of the tensors of a module."""
-    return [(name, x if x is None else (x.shape, x.dtype, x.device)) for name, x in _tensors(module).items()]
+def _forms(module: nn.Module) -> dict[str, object]:
+    """Shapes, dtypes and devices of the tensors of a module by name, and whether they are buffers."""
+    return {
+        name: x if x is None else (_shape(x), x.dtype, x.device, name in module._buffers)
+        for name, x in _tensors(module).items()
+    }
+
+
+def _shape(x: Tensor) -> torch.Size:
+    if is_lazy(x):
+        raise _checks.fail("modules", "networks whose lazy layers know their shapes (call them once)", type(x).__name__)
+    return x.shape
 
 
 def _tensors(module: nn.Module) -> Mapping[str, Tensor | None]:
     return {**module._parameters, **module._buffers} if module._buffers else module._parameters
-
-
-def _equal(a: object, b: object) -> bool:
-    """Compare by ==, where arrays have no single answer."""
-    try:
-        return bool(a == b)
-    except (RuntimeError, TypeError, ValueError):
-        return False
-
-
-def _same(a: Any, b: Any, met: dict[tuple[int, int], object]) -> bool:
-    """Compare settings that == does not: tensors, functions, and other objects by what they hold."""
-    if a is b or (id(a), id(b)) in met:
-        return True
-    met[id(a), id(b)] = (a, b)  # held, so that no other object gets their ids
-    if type(a) is not type(b):
-        return False
-    if isinstance(a, Tensor | np.ndarray):
-        return torch.equal(a, b) if isinstance(a, Tensor) else np.array_equal(a, b)
-    if isinstance(a, list | tuple):
-        return len(a) == len(b) and all(_same(x, y, met) for x, y in zip(a, b, strict=True))
-    if isinstance(a, dict):
-        return a.keys() == b.keys() and all(_same(a[key], b[key], met) for key in a)
-    return _equal(a, b) or (_held(a) is not None and _same(_held(a), _held(b), met))
-
-
-def _held(value: Any) -> object:
-    """Return what tells an object from another of its class; None if that is unknown."""
-    if isinstance(value, FunctionType):
-        cells = [cell.cell_contents for cell in value.__closure__ or ()]
-        return (value.__code__, value.__defaults__, value.__kwdefaults__, cells)
-    if isinstance(value, partial):
-        return (value.func, value.args, value.keywords)
-    if isinstance(value, MethodType):
-        return (value.__func__, value.__self__)
-    return getattr(value, "__dict__", None) if cast(Any, type(value)).__eq__ is object.__eq__ else None

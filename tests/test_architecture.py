@@ -20,7 +20,8 @@ EVERYTHING = {"*"}
 ARROWS: dict[str, set[str]] = {
     "_checks": set(),
     "rng": set(),
-    "_modules": set(),
+    "_likeness": set(),
+    "_modules": {"_likeness"},
     "result": set(),
     "activations": set(),
     "inits": {"activations", "theory.mean_field"},

@@ -222,3 +222,107 @@ def test_a_container_that_holds_itself_is_compared():
     second.table.slope = 2.0
     with pytest.raises(InvalidArgumentError, match="one architecture"):
         check_alike("", [first, second])
+
+
+class Block(nn.Module):
+    """One module that holds others by name."""
+
+    def __init__(self, **held: object) -> None:
+        super().__init__()
+        for name, value in held.items():
+            if name == "buffer":
+                self.register_buffer(name, value)
+            elif name.startswith("nothing"):
+                self.register_module(name.removeprefix("nothing_"), value)
+            else:
+                setattr(self, name, value)
+
+
+def line() -> nn.Linear:
+    return nn.Linear(2, 2)
+
+
+def tied() -> list[nn.Linear]:
+    first, second = line(), line()
+    second.weight = first.weight
+    return [first, second]
+
+
+def weight() -> nn.Parameter:
+    return nn.Parameter(torch.ones(2))
+
+
+ONE, OTHER, HELD = line(), line(), weight()
+WIRED_APART = {
+    "order": (Block(a=line(), b=line()), Block(b=line(), a=line())),
+    "place": (Block(a=line(), nothing_b=None), Block(nothing_a=None, b=line())),
+    "shared layer": (Block(a=ONE, b=OTHER, c=ONE), Block(a=ONE, b=OTHER, c=OTHER)),
+    "tied layers": (Block(a=nn.ModuleList(tied())), Block(a=nn.ModuleList([line(), line()]))),
+    "tied tensors": (Block(a=HELD, b=HELD), Block(a=weight(), b=weight())),
+    "setting of one only": (Block(a=line()), Block(a=line(), gain=2.0)),
+}
+
+
+@pytest.mark.parametrize("case", WIRED_APART)
+def test_the_same_parts_wired_in_another_way_are_another_architecture(case: str):
+    first, second = WIRED_APART[case]
+    for one, other in ((first, second), (second, first)):
+        with pytest.raises(InvalidArgumentError, match="`modules` must be networks of one architecture"):
+            check_alike("", [one, other])
+
+
+def test_a_buffer_is_no_parameter():
+    """They are stacked apart."""
+    first, second = Block(buffer=torch.ones(2)), nn.Module()
+    second.buffer = weight()
+    second.__class__ = Block
+    with pytest.raises(InvalidArgumentError, match="one architecture"):
+        check_alike("", [first, second])
+
+
+def test_lazy_layers_must_know_their_shapes():
+    with pytest.raises(InvalidArgumentError, match=r"lazy layers know their shapes.*'UninitializedParameter'"):
+        check_alike("", [nn.LazyLinear(2), nn.LazyLinear(2)])
+    made = [nn.LazyLinear(2), nn.LazyLinear(2)]
+    for layer in made:
+        layer(torch.zeros(1, 3))
+    check_alike("", made)
+
+
+def test_weights_in_another_order_are_the_same():
+    """As after a parametrisation has been removed."""
+    first, second = line(), line()
+    second.weight = second._parameters.pop("weight")
+    assert [*first._parameters] != [*second._parameters]
+    check_alike("", [first, second])
+
+
+def test_settings_may_refer_to_parts_of_the_network():
+    """One call gives these the tensors of each network in turn; tensors themselves, and other modules, it does not."""
+
+    def referring() -> Block:
+        block = Block(a=line(), b=line())
+        block.bound, block.inner, block.listed = block.a.forward, (block.b,), [block]
+        block.closure = lambda x: 2.0 * block.a(x)
+        return block
+
+    check_alike("", [referring(), referring()])
+    crossed = referring()
+    crossed.inner = (crossed.a,)
+    with pytest.raises(InvalidArgumentError, match="differ in inner"):
+        check_alike("", [referring(), crossed])
+    outside = [referring(), referring()]
+    for block in outside:
+        block.inner = (line(),)
+    with pytest.raises(InvalidArgumentError, match="differ in inner"):
+        check_alike("", outside)
+    for block in outside:
+        block.inner = (block.a.weight,)
+    with pytest.raises(InvalidArgumentError, match="differ in inner"):
+        check_alike("", outside)
+
+
+def test_ways_to_compile_are_no_difference():
+    first, second = line(), line()
+    second.compile(backend="eager")
+    check_alike("", [first, second])
