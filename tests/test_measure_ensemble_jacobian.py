@@ -116,6 +116,35 @@ def test_dense_values_below_the_floor_are_censored():
     assert (right.by_network < wrong.log_floor[:, None]).any()
 
 
+def saturated(size: float, *, dtype: torch.dtype) -> list[nn.Module]:
+    """Networks whose Jacobians fade by about the size of the weights in each layer, at points that do not."""
+    made = [mlp(depth=70, width=4, activation="tanh").double() for _ in range(2)]
+    for seed, module in enumerate(made):
+        for i, parameter in enumerate(module.parameters()):
+            generator = rng.torch_generator(seed, "saturated", i)
+            drawn = torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
+            parameter.data = (size if parameter.ndim > 1 else 0.1) * drawn
+    return [module.to(dtype) for module in made]
+
+
+@pytest.mark.parametrize(("size", "dtype"), [(1e-6, torch.float64), (1e-7, torch.float32), (1e-4, torch.float64)])
+def test_dense_jacobians_that_fade_fast_are_no_zeros(size, dtype):
+    """ln σ₁ = Σ ln, down to -1100: as by products, also where entries fade by more than e^9 in each step."""
+    modules, x = saturated(size, dtype=dtype), draw(1, 4).to(dtype)
+    found, right = (ensemble_spectrum(modules, x, method=method).by_network[:, 0] for method in ("dense", "product"))
+    assert (right < 50 * np.log(size)).all()
+    np.testing.assert_allclose(found, right, rtol=0, atol=1e-11 if dtype == torch.float64 else 1e-4)
+
+
+def test_networks_that_fade_are_looked_at_again_without_the_others():
+    """One that fades among ones that do not: all are followed step by step, and none changes."""
+    slow, fast = saturated(1.0, dtype=torch.float64)[0], saturated(1e-7, dtype=torch.float64)[1]
+    x = draw(1, 4)
+    found = ensemble_spectrum([slow, fast], x, method="dense")
+    alone = [ensemble_spectrum([module], x, method="dense").by_network[0] for module in (slow, fast)]
+    np.testing.assert_allclose(found.by_network[:, 0], [row[0] for row in alone], rtol=0, atol=1e-11)
+
+
 def test_impossible_ensembles_are_refused():
     """No network, two architectures, a network that is not finite, an unknown route."""
     modules, x = networks("tanh"), draw(2, 7)

@@ -29,6 +29,8 @@ _MEMORY = 2**30
 _COPIES = 10
 # Steps between two looks at the size of assembled Jacobians: entries may grow or fade by e^9 in each.
 _LOOK = {torch.float32: 8, torch.float64: 64}
+# If they come closer to an end of the floating range than this power of it, there is a look after each step.
+_NEAR = 0.8
 
 
 def ensemble_spectrum(
@@ -118,16 +120,9 @@ def _dense(
 ) -> tuple[np.ndarray, float, np.ndarray | None]:
     """Do the same from the assembled Jacobians, with the log σ of each network below which values are noise."""
     groups = 1 if coupled else len(x)
-    n = x.numel() // groups
-    point, jacobian = _repeated(x, count), torch.eye(n, dtype=x.dtype, device=x.device).expand(count * groups, n, n)
-    heap.keep(16 * jacobian.nbytes)
-    log_scale = torch.zeros(len(jacobian), dtype=torch.float64, device=x.device)
-    for i, step in enumerate(chain, 1):
-        for move in step:
-            point, jacobian = move(point, jacobian)
-        if i % _LOOK.get(x.dtype, 1) == 0 or i == len(chain):
-            jacobian, log = rescaled(jacobian, look=x.device.type == "cpu")[:2]
-            log_scale = log_scale + log
+    point, jacobian, log_scale, near = _assembled(chain, x, count=count, groups=groups, every=_LOOK.get(x.dtype, 1))
+    if near:
+        point, jacobian, log_scale = _assembled(chain, x, count=count, groups=groups, every=1)[:3]
     _check_finite(point, jacobian)
     values = dense.singular_values(jacobian)[0].log() + log_scale.cpu()[:, None]
     logs = _padded(values.numpy(), jacobian.shape[-2]).reshape(count, -1)
@@ -136,6 +131,28 @@ def _dense(
     known = np.where(logs > floors[:, None], logs, largest[:, None]).min(axis=1)[np.isfinite(largest)]
     error = share * float(np.exp(largest[np.isfinite(largest)] - known).max(initial=0.0))
     return logs, error, floors
+
+
+def _assembled(
+    chain: list[Step], x: Tensor, *, count: int, groups: int, every: int
+) -> tuple[Tensor, Tensor, Tensor, bool]:
+    """Push points and unit vectors: points, Jacobians over exp(log), these logs, and whether to look more often.
+
+    What leaves the floating range between two looks is lost: 0, inf, or with fewer digits.
+    """
+    n = x.numel() // groups
+    point, jacobian = _repeated(x, count), torch.eye(n, dtype=x.dtype, device=x.device).expand(count * groups, n, n)
+    heap.keep(16 * jacobian.nbytes)
+    log_scale = torch.zeros(len(jacobian), dtype=torch.float64, device=x.device)
+    near = torch.zeros_like(log_scale, dtype=torch.bool)
+    limit = _NEAR * math.log(torch.finfo(x.dtype).max)
+    for i, step in enumerate(chain, 1):
+        for move in step:
+            point, jacobian = move(point, jacobian)
+        if i % every == 0 or i == len(chain):
+            jacobian, log, scale = rescaled(jacobian, look=x.device.type == "cpu")
+            log_scale, near = log_scale + log, near | (log.abs() > limit) | scale.isnan()
+    return point, jacobian, log_scale, bool(near.any())
 
 
 def _repeated(x: Tensor, count: int) -> Tensor:
