@@ -3,10 +3,11 @@
 from collections.abc import Callable, Mapping, Sequence
 from itertools import zip_longest
 from operator import itemgetter
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 from torch.nn.parameter import is_lazy
 from torch.nn.utils.parametrize import type_before_parametrizations
 
@@ -52,6 +53,31 @@ def layers(module: nn.Module, prefix: str = "") -> list[tuple[str, nn.Module]]:
 def is_altered(module: nn.Module) -> bool:
     """Tell whether hooks, or a forward set on the instance, change what its class does."""
     return bool(module._forward_hooks or module._forward_pre_hooks or "forward" in module.__dict__)
+
+
+def call(module: nn.Module, tensors: Mapping[str, Tensor], x: Tensor) -> Tensor:
+    """Apply a module to x with other tensors in place of its own, wherever it holds these.
+
+    `torch.func.functional_call` leaves a module that holds another one twice with the tensors of the call (pytorch
+    issue 164759).
+
+    Parameters
+    ----------
+    module
+        Left as it is found.
+    tensors
+        By the names of parameters and buffers.
+    x
+        Its input.
+    """
+    places = [
+        (f"{name}.{key}".removeprefix("."), held)
+        for name, part in module.named_modules()
+        for key, held in _tensors(part).items()
+    ]
+    new = {id(held): tensors[place] for place, held in places if place in tensors}
+    put = {place: new[id(held)] for place, held in places if id(held) in new}
+    return cast(Tensor, functional_call(module, put, (x,), tie_weights=False))
 
 
 def stacked_state(same: Sequence[nn.Module]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:

@@ -39,7 +39,20 @@ def networks(name: str, count: int = 3) -> list[nn.Module]:
     return made
 
 
+class Twice(nn.Module):
+    """A block that applies one layer twice."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        linear = nn.Linear(7, 7)
+        self.layers = nn.Sequential(linear, nn.Tanh(), linear)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.layers(x)
+
+
 ARCHITECTURES = {
+    "shared": lambda: nn.Sequential(Twice(), nn.ReLU(), nn.Linear(7, 5)),
     "tanh": lambda: mlp(depth=5, width=7, activation="tanh"),
     "relu": lambda: mlp(depth=5, width=9, activation="relu", in_features=7),
     "softplus and norm": lambda: nn.Sequential(nn.Linear(7, 6), nn.Softplus(), nn.LayerNorm(6), nn.Linear(6, 8)),
@@ -92,9 +105,10 @@ def test_memory_cuts_the_ensemble_and_changes_nothing():
     np.testing.assert_allclose(np.exp(cut.by_network), np.exp(whole.by_network), rtol=stated, atol=0)
 
 
-def test_networks_are_left_as_they_were():
+@pytest.mark.parametrize("name", ["batch norm", "shared"])
+def test_networks_are_left_as_they_were(name):
     """Parameters, running statistics and modes."""
-    modules, x = networks("batch norm"), draw(4, 7)
+    modules, x = networks(name), draw(4, 7)
     before = copy.deepcopy([module.state_dict() for module in modules])
     ensemble_spectrum(modules, x, batch_stats="batch")
     for module, state in zip(modules, before, strict=True):

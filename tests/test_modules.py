@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from rmtbn._checks import InvalidArgumentError
-from rmtbn._modules import check_alike, layers, parts
+from rmtbn._modules import call, check_alike, layers, parts
 
 
 def nested() -> nn.Sequential:
@@ -326,3 +326,29 @@ def test_ways_to_compile_are_no_difference():
     first, second = line(), line()
     second.compile(backend="eager")
     check_alike("", [first, second])
+
+
+def shared_layer() -> nn.Sequential:
+    one = line()
+    return nn.Sequential(one, nn.Tanh(), nn.BatchNorm1d(2).eval(), one)
+
+
+def tied_weights() -> nn.Sequential:
+    first, second = tied()
+    return nn.Sequential(first, nn.Tanh(), second, nn.utils.parametrizations.orthogonal(line()))
+
+
+@pytest.mark.parametrize("make", [shared_layer, tied_weights, line])
+def test_a_call_with_other_tensors_is_that_of_a_network_that_holds_them(make: Callable[[], nn.Module]):
+    """And the network that was called holds its own again, also a layer that is there twice."""
+    module, other = make(), make()
+    tensors = {**dict(other.named_parameters()), **dict(other.named_buffers())}
+    before = [(name, id(held), held.clone()) for name, held in module.state_dict(keep_vars=True).items()]
+    x = torch.randn(3, 2)
+    torch.testing.assert_close(call(module, tensors, x), other(x))
+    assert not torch.allclose(module(x), other(x))
+    for (name, held), (name_before, place, value) in zip(
+        module.state_dict(keep_vars=True).items(), before, strict=True
+    ):
+        assert (name, id(held)) == (name_before, place)
+        assert torch.equal(held, value)

@@ -13,9 +13,8 @@ import torch
 from jaxtyping import Float, Int
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.func import functional_call
 
-from rmtbn import _checks
+from rmtbn import _checks, _modules
 from rmtbn.measure.channel_moments import ChannelMoments, channel_moments
 from rmtbn.measure.loss import check_batch, cross_entropy, loss_at, parameters_of
 from rmtbn.measure.snapshot import left_as_found
@@ -202,7 +201,7 @@ class _Substituted(nn.Module):
         self.weights = weights
 
     def forward(self, x: Tensor) -> Tensor:
-        return functional_call(self.network, dict(self.weights), (x,))
+        return _modules.call(self.network, self.weights, x)
 
 
 def _with_weights(

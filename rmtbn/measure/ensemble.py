@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.func import functional_call, vmap
+from torch.func import vmap
 
 from rmtbn import _checks, _modules
 from rmtbn.measure import batch_statistics, network
@@ -137,7 +137,7 @@ def _stacked(layers: list[nn.Module]) -> Layer:
     parameters, buffers = _modules.stacked_state(layers)
 
     def one(p: dict[str, Tensor], b: dict[str, Tensor], h: Tensor) -> Tensor:
-        return functional_call(base, (p, b), (h,))
+        return _modules.call(base, p | b, h)
 
     return lambda values: vmap(one)(parameters, buffers, values)
 

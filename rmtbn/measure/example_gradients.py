@@ -13,8 +13,9 @@ import torch
 from jaxtyping import Float, Int
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.func import functional_call, grad, vmap
+from torch.func import grad, vmap
 
+from rmtbn import _modules
 from rmtbn.measure import batch_statistics
 from rmtbn.measure.loss import (
     Parameters,
@@ -131,7 +132,7 @@ def example_gradients(
 
 def _coupled(module: nn.Module, x: Tensor, y: Tensor, *, weights: Parameters) -> list[Tensor]:
     """Differentiate the examples' losses of one graph: for each parameter a tensor of shape (examples, ...)."""
-    losses = cross_entropy(functional_call(module, dict(weights), (x,)), y, reduction="none")
+    losses = cross_entropy(_modules.call(module, weights, x), y, reduction="none")
     rows = [differentiated(loss, list(weights.values()), retain_graph=True) for loss in losses]
     return [torch.stack(same) for same in zip(*rows, strict=True)]
 
@@ -159,7 +160,7 @@ def looped(module: nn.Module, x: Tensor, y: Tensor, *, weights: Parameters) -> l
     """
     ends = list(weights.values())
     pairs = [(x[i : i + 1], y[i : i + 1]) for i in range(len(x))]
-    rows = [differentiated(cross_entropy(functional_call(module, dict(weights), (a,)), b), ends) for a, b in pairs]
+    rows = [differentiated(cross_entropy(_modules.call(module, weights, a), b), ends) for a, b in pairs]
     return [torch.stack(same) for same in zip(*rows, strict=True)]
 
 
@@ -175,7 +176,7 @@ def vmapped(module: nn.Module, x: Tensor, y: Tensor, *, weights: Parameters, chu
     """
 
     def loss(values: dict[str, Tensor], image: Tensor, label: Tensor) -> Tensor:
-        output = functional_call(module, values, (image[None],))
+        output = _modules.call(module, values, image[None])
         return nn.functional.cross_entropy(output.double(), label[None].long())
 
     start = {name: p.detach() for name, p in weights.items()}
@@ -194,5 +195,5 @@ def _seen(module: nn.Module, x: Tensor, weights: Parameters) -> tuple[Tensor, in
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        output = functional_call(module, dict(weights), (x,))
+        output = _modules.call(module, weights, x)
     return output.detach(), sum(kept)

@@ -12,9 +12,8 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-from torch.func import functional_call
 
-from rmtbn import _checks
+from rmtbn import _checks, _modules
 from rmtbn.linalg.operator import Operator
 from rmtbn.linalg.symmetric_lanczos import spectrum_ends
 from rmtbn.measure.loss import check_batch, cross_entropy, parameters_of
@@ -102,7 +101,7 @@ def curvature(
     check_batch(module, x, y)
     weights = parameters_of(module)
     with probe(module, batch_stats):
-        loss = cross_entropy(functional_call(module, weights, (x,)), y)
+        loss = cross_entropy(_modules.call(module, weights, x), y)
         if not bool(torch.isfinite(loss)):
             raise _checks.fail("module", "of a finite loss at x", float(loss.detach()))
         ends = spectrum_ends(

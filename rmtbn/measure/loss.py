@@ -6,9 +6,8 @@ from collections.abc import Mapping, Sequence
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-from torch.func import functional_call
 
-from rmtbn import _checks
+from rmtbn import _checks, _modules
 from rmtbn.measure import network
 from rmtbn.measure.snapshot import probe
 
@@ -95,7 +94,7 @@ def loss_at(
         "batch", "running", or None for the module's own mode.
     """
     with probe(module, batch_stats), torch.no_grad():
-        value = float(cross_entropy(functional_call(module, dict(parameters), (x,)), y))
+        value = float(cross_entropy(_modules.call(module, parameters, x), y))
     return value if math.isfinite(value) else math.inf
 
 
@@ -143,7 +142,7 @@ def loss_and_gradient(
         As in `gradient_at`.
     """
     with probe(module, batch_stats):
-        value = cross_entropy(functional_call(module, dict(parameters), (x,)), y)
+        value = cross_entropy(_modules.call(module, parameters, x), y)
         if not bool(torch.isfinite(value)):
             return float(value.detach()), None
         found = differentiated(value, list(parameters.values()))

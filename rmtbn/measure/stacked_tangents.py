@@ -6,9 +6,9 @@ from typing import cast
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.func import functional_call, jvp, vmap
+from torch.func import jvp, vmap
 
-from rmtbn._modules import is_altered, stacked_state
+from rmtbn._modules import call, is_altered, stacked_state
 from rmtbn.linalg.push_forward import Step, TangentMap
 from rmtbn.measure.tangents import acts_on_entries, image, slope
 
@@ -96,7 +96,7 @@ def stacked_map(
     shelf = {} if shelf is None else shelf
 
     def one(parameters: dict[str, Tensor], buffers: dict[str, Tensor], h: Tensor) -> Tensor:
-        return functional_call(base, (parameters, buffers), (h,))
+        return call(base, parameters | buffers, h)
 
     def move(point: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:  # plain types: shapes here are built for each layer
         lead = (len(point), u.shape[-1], point.shape[1]) if coupled else (*point.shape[:2], u.shape[-1])
@@ -138,7 +138,7 @@ def _pushed(base: nn.Module, state: State | None, point: Tensor, tangents: Tenso
 
     def of_one(own: State, h: Tensor, t: Tensor) -> Tensor:
         def layer(z: Tensor) -> Tensor:
-            return functional_call(base, own, (z,)) if any(own) else base(z)
+            return call(base, own[0] | own[1], z) if any(own) else base(z)
 
         return vmap(lambda tangent: jvp(layer, (h,), (tangent,))[1], chunk_size=chunk)(t)
 

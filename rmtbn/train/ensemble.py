@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-from torch.func import functional_call, grad_and_value, stack_module_state, vmap
+from torch.func import grad_and_value, stack_module_state, vmap
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from rmtbn import _checks, _modules
@@ -56,7 +56,7 @@ def train_ensemble(
     parameters = {name: value.detach() for name, value in parameters.items()}
 
     def loss(p: dict[str, Tensor], b: dict[str, Tensor], batch: tuple[Tensor, Tensor]) -> Tensor:
-        return nn.functional.cross_entropy(functional_call(base, (p, b), (batch[0],)), batch[1])
+        return nn.functional.cross_entropy(_modules.call(base, p | b, batch[0]), batch[1])
 
     step = vmap(grad_and_value(loss), in_dims=(0, 0, None))
     losses = []
@@ -76,7 +76,7 @@ def accuracies(
     """Measure the share of examples that each network puts in their class; 0 for outputs that are not finite."""
     base = _trainable(modules)
     parameters, buffers = stack_module_state(list(modules))
-    outputs = vmap(lambda p, b: functional_call(base, (p, b), (inputs,)))(parameters, buffers)
+    outputs = vmap(lambda p, b: _modules.call(base, p | b, inputs))(parameters, buffers)
     right = (outputs.argmax(-1) == targets) & torch.isfinite(outputs).all(-1)
     return right.double().mean(1).cpu().numpy()
 
