@@ -145,3 +145,31 @@ def test_columns_that_are_pushed_are_left_alone(layers):
         _, found = steps(layers, 2**20)[0][0](draw(1, 6), columns)
     assert torch.equal(columns, before)
     assert not torch.equal(found, before)
+
+
+class Remembers(nn.Module):
+    """A layer that keeps its input and a table, counts, and puts another buffer in the place of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(6, 6, dtype=torch.float64)
+        self.register_buffer("mean", torch.zeros(6, dtype=torch.float64))
+        self.table, self.calls = None, 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.table = torch.arange(6.0, dtype=torch.float64) if self.table is None else self.table
+        self.last, self.calls, self.mean = x, self.calls + 1, self.mean + 1.0
+        return (self.linear(x) + self.table).tanh()
+
+
+@pytest.mark.parametrize("measure", MEASURES)
+def test_what_a_layer_remembers_is_forgotten(measure):
+    """Tensors within `torch.func` mean nothing afterwards; and networks that were alike still are."""
+    names = ["0", "1", "2", "3", "4", "5"]
+    module = nn.Sequential(*(Remembers() if name == "2" else nn.Linear(6, 6).double() for name in names))
+    before = (vars(module[2]).copy(), module[2].mean)
+    first, second = (MEASURES[measure](module, draw(1, 6)) for _ in range(2))
+    np.testing.assert_array_equal(first, second)
+    assert vars(module[2]) == before[0]
+    assert module[2].mean is before[1]
+    assert not before[1].any()

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.modules.batchnorm import _BatchNorm, _NormBase
+from torch.nn.modules.lazy import LazyModuleMixin
 
 from rmtbn import _checks
 from rmtbn._modules import parts
@@ -69,8 +70,10 @@ def fixed(module: nn.Module, batch_stats: str | None) -> Iterator[None]:
     everything = parts(module)
     norms = [part for part in everything if isinstance(part, _NormBase)]
     before = [(norm, norm.training, norm.track_running_stats) for norm in norms]
-    held = [buffer for part in everything for buffer in part._buffers.values() if buffer is not None]
-    buffers = [(buffer, buffer.detach().clone()) for buffer in held]
+    # a lazy layer that meets its first input becomes another for good
+    settings = [(part, {**vars(part)}) for part in everything if not isinstance(part, LazyModuleMixin)]
+    held = [(part, name, buffer) for part in everything for name, buffer in part._buffers.items() if buffer is not None]
+    buffers = [(*place, place[-1].detach().clone()) for place in held]
     weights = (weight for part in everything for weight in part._parameters.values() if weight is not None)
     devices = sorted({weight.device.index for weight in weights if weight.is_cuda})
     with torch.random.fork_rng(devices), torch.no_grad(), sdpa_kernel(SDPBackend.MATH), full_float32():
@@ -84,8 +87,18 @@ def fixed(module: nn.Module, batch_stats: str | None) -> Iterator[None]:
         finally:
             for norm, training, tracking in before:
                 norm.training, norm.track_running_stats = training, tracking
-            for buffer, value in buffers:
+            for part, attributes in settings:
+                _restore_attributes(part, attributes)
+            for part, name, buffer, value in buffers:
+                part._buffers[name] = buffer
                 _restore(buffer, value)
+
+
+def _restore_attributes(part: nn.Module, attributes: dict[str, object]) -> None:
+    """Undo what a forward pass has set: tensors that it keeps mean nothing outside of `torch.func`."""
+    for name in vars(part).keys() - attributes.keys():
+        del vars(part)[name]
+    vars(part).update(attributes)
 
 
 def _restore(buffer: Tensor, value: Tensor) -> None:
