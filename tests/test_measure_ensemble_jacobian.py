@@ -150,6 +150,17 @@ def test_dense_jacobians_that_fade_fast_are_no_zeros(size, dtype):
     np.testing.assert_allclose(found, right, rtol=0, atol=1e-11 if dtype == torch.float64 else 1e-4)
 
 
+def test_dense_jacobians_that_grow_fast_at_points_that_do_not_are_followed():
+    """At x = 0 without biases, J = W_L … W_1, here of ln σ₁ near 900."""
+    modules = saturated(1e6, dtype=torch.float64)
+    for parameter in (p for module in modules for p in module.parameters() if p.ndim == 1):
+        parameter.data.zero_()
+    x = torch.zeros(1, 4, dtype=torch.float64)
+    found, right = (ensemble_spectrum(modules, x, method=method).by_network[:, 0] for method in ("dense", "product"))
+    assert (right > 900).all()
+    np.testing.assert_allclose(found, right, rtol=0, atol=1e-11)
+
+
 def test_networks_that_fade_are_looked_at_again_without_the_others():
     """One that fades among ones that do not: all are followed step by step, and none changes."""
     slow, fast = saturated(1.0, dtype=torch.float64)[0], saturated(1e-7, dtype=torch.float64)[1]
@@ -171,6 +182,16 @@ def test_impossible_ensembles_are_refused():
     modules[1][0].weight.data[0, 0] = torch.inf
     with pytest.raises(InvalidArgumentError, match="`modules` must be finite at x"):
         ensemble_spectrum(modules, x, method="dense")
+
+
+@pytest.mark.parametrize("method", ["product", "dense"])
+@pytest.mark.parametrize("value", [torch.inf, -torch.inf, torch.nan])
+def test_one_output_that_is_not_finite_is_refused(value, method):
+    """Of another network than the first, at a finite Jacobian."""
+    modules, x = networks("softplus and norm"), draw(2, 7)
+    modules[1][-1].bias.data[0] = value
+    with pytest.raises(InvalidArgumentError, match="`modules` must be finite at x"):
+        ensemble_spectrum(modules, x, method=method)
 
 
 @pytest.mark.parametrize("small", [0, 2**16])

@@ -9,12 +9,14 @@ from torch import Tensor, nn
 
 from rmtbn import rng
 from rmtbn._checks import InvalidArgumentError
-from rmtbn.measure import jacobian, moments, network
+from rmtbn.linalg.push_forward import TangentMap
+from rmtbn.measure import batch_statistics, jacobian, moments, network, stacked_tangents
 from rmtbn.measure.ensemble_jacobian import ensemble_spectrum
 from rmtbn.measure.growth import growth
 from rmtbn.measure.jacobian_operator import jacobian_operator
 from rmtbn.measure.layer_maps import steps
 from rmtbn.measure.singular_vectors import surviving_directions
+from rmtbn.measure.stacked_tangents import stacked_map, stacked_steps
 
 ACTIVATIONS = [nn.ReLU, nn.ELU, nn.SiLU, nn.LeakyReLU, nn.Hardtanh, nn.CELU]
 
@@ -147,6 +149,59 @@ def test_columns_that_are_pushed_are_left_alone(layers):
     assert not torch.equal(found, before)
 
 
+def passes(hooked: nn.Module) -> nn.Module:
+    """A linear layer of which a hook makes the identity: what comes out is what went in."""
+    hooked.register_forward_hook(lambda _layer, inputs, _output: inputs[0])
+    return hooked
+
+
+@pytest.mark.parametrize("coupled", [False, True])
+@pytest.mark.parametrize(
+    "layers",
+    [
+        [nn.Tanh()],
+        [nn.Identity(), nn.ReLU()],
+        [nn.Flatten(), nn.Tanh()],
+        [nn.Dropout().eval(), nn.Identity(), nn.Tanh()],
+        [passes(nn.Linear(6, 6).double()), nn.Tanh()],
+    ],
+)
+def test_columns_that_are_pushed_through_ensembles_are_left_alone(layers, coupled):
+    """Activations overwrite a product of matrices, which nobody else holds, and nothing that may be a view."""
+    columns = draw(1, 6, 5).mT.contiguous().mT
+    before = columns.clone()
+    with torch.no_grad():
+        point, found = draw(1, 1, 6), columns
+        for step in stacked_steps([[layer] for layer in layers], coupled=coupled, memory_budget=2**20):
+            for move in step:
+                point, found = move(point, found)
+    assert torch.equal(columns, before)
+    assert not torch.equal(found, before)
+
+
+def test_activations_take_the_place_of_a_product(monkeypatch):
+    """Linear layers, and what acts on their entries, are one map; what looks at several entries is one by itself."""
+    layers = [nn.Tanh(), nn.Linear(6, 6), nn.ReLU(), nn.Identity(), nn.LayerNorm(6), nn.Tanh()]
+    seen = []
+
+    def spy(same: list[nn.Module], *, overwrite: bool, **options: object) -> TangentMap:
+        seen.append(overwrite)
+        return stacked_map(same, overwrite=overwrite, **options)
+
+    monkeypatch.setattr(stacked_tangents, "stacked_map", spy)
+    chain = stacked_tangents.stacked_steps([[layer] for layer in layers], coupled=False, memory_budget=2**20)
+    assert [len(step) for step in chain] == [1, 2]
+    assert seen == [False, False, True, True, True, False]
+
+
+def test_activations_may_overwrite_columns_of_ensembles():
+    columns, point = draw(2, 6, 5).mT.contiguous().mT, draw(2, 1, 6)
+    expected = (1 - point.tanh().square()).mT * columns
+    _, found = stacked_map([nn.Tanh(), nn.Tanh()], coupled=False, memory_budget=1, overwrite=True)(point, columns)
+    assert found.data_ptr() == columns.data_ptr()
+    torch.testing.assert_close(found, expected)
+
+
 class Remembers(nn.Module):
     """A layer that keeps its input and a table, counts, and puts another buffer in the place of its own."""
 
@@ -173,3 +228,14 @@ def test_what_a_layer_remembers_is_forgotten(measure):
     assert vars(module[2]) == before[0]
     assert module[2].mean is before[1]
     assert not before[1].any()
+
+
+def test_lazy_layers_that_meet_their_first_input_know_it_for_good():
+    """And measurements ask for layers that do."""
+    lazy = nn.Sequential(nn.LazyLinear(4), nn.Tanh())
+    with pytest.raises(InvalidArgumentError, match=r"`module` must be of layers that know their shapes"):
+        jacobian.spectrum(lazy, torch.ones(1, 6))
+    with batch_statistics.fixed(lazy, None):
+        lazy(torch.ones(1, 6))
+    assert type(lazy[0]) is nn.Linear
+    assert lazy[0].in_features == 6

@@ -71,9 +71,20 @@ def test_pairs_of_which_all_units_or_none_are_dead(bias, behind):
     """Where all units are dead the tangents are 0; where none is, they are W t; and none arrive behind dead units."""
     layer = nn.Linear(8, 7).double().requires_grad_(False)
     layer.bias.fill_(bias)
-    point, tangents = behind * draw(1, 8).abs(), behind * draw(5, 1, 8)
+    point, tangents, before = behind * draw(1, 8).abs(), behind * draw(5, 1, 8), layer.weight.clone()
     found, pushed = push_through_pair((layer, nn.ReLU()), point, tangents, behind_relu=True)
+    assert torch.equal(layer.weight, before)
     slopes = (layer(point) > 0).double()
     torch.testing.assert_close(found, layer(point).relu(), rtol=1e-14, atol=1e-15)
     torch.testing.assert_close(pushed, slopes * (tangents @ layer.weight.mT), rtol=1e-12, atol=1e-14)
     assert bool((slopes == (bias > 0)).all()) == (bias != 0 or behind == 0)
+
+
+def test_columns_of_weights_are_left_out_behind_a_relu_only():
+    """Elsewhere a point that is 0 has tangents that are not."""
+    layer, tangents = nn.Linear(8, 7).double(), draw(5, 1, 8)
+    with torch.no_grad():
+        point = draw(1, 8).relu()
+        pushed = push_through_pair((layer, nn.ReLU()), point, tangents)[1]
+        expected = (layer(point) > 0) * (tangents @ layer.weight.mT)
+    torch.testing.assert_close(pushed, expected, rtol=1e-12, atol=1e-14)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 from torch.func import jvp
+from torch.nn.parameter import is_lazy
 
 from rmtbn import _checks
 from rmtbn._modules import is_altered, layers
@@ -67,7 +68,7 @@ def check_input(module: nn.Module, x: Tensor) -> None:
     Raises
     ------
     InvalidArgumentError
-        Naming what is wrong with `x`.
+        Naming what is wrong with `x`, or `module` if it waits for a first input to know its shapes.
     """
     _checks.instance("x", x, Tensor, "a tensor")
     if not x.is_floating_point():
@@ -77,6 +78,10 @@ def check_input(module: nn.Module, x: Tensor) -> None:
     if not bool(torch.isfinite(x).all()):
         raise _checks.fail("x", "finite", "inf or nan")
     for parameter in module.parameters():
+        if is_lazy(parameter):
+            raise _checks.fail(
+                "module", "of layers that know their shapes (call lazy ones once)", type(module).__name__
+            )
         if parameter.is_floating_point() and (parameter.dtype, parameter.device) != (x.dtype, x.device):
             rule = f"of the module's dtype and device ({parameter.dtype}, {parameter.device})"
             raise _checks.fail("x", rule, (x.dtype, x.device))

@@ -10,7 +10,7 @@ from torch.func import jvp, vmap
 
 from rmtbn._modules import call, is_altered, stacked_state
 from rmtbn.linalg.push_forward import Step, TangentMap
-from rmtbn.measure.tangents import acts_on_entries, image, slope
+from rmtbn.measure.tangents import acts_on_entries, has_rule, image, slope
 
 # Parameters and buffers by name, with the networks in front.
 State = tuple[dict[str, Tensor], dict[str, Tensor]]
@@ -52,7 +52,7 @@ def stacked_steps(layers: list[list[nn.Module]], *, coupled: bool, memory_budget
             steps[-1][-1].append(move)
         else:
             steps[-1].append([move])
-        own = type(same[0]) is nn.Linear or (own and entrywise)
+        own = has_rule(same[0]) and (own or not entrywise)
     return [[partial(_in_turn, moves) for moves in step] for step in steps]
 
 
