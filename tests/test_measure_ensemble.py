@@ -198,6 +198,9 @@ def test_impossible_ensembles_are_refused():
         ensemble_moments([*one, *(module.eval() for module in drawn(mlp, 1, depth=2, width=4))], x)
     with pytest.raises(InvalidArgumentError, match=r"`layers`.*'linear_9'"):
         ensemble_moments(one, x, layers=["linear_1", "linear_9"])
+    for layers, module in (([], one[0]), (None, nn.Sequential(nn.LayerNorm(x.shape[1]), nn.Tanh()).to(x.dtype))):
+        with pytest.raises(InvalidArgumentError, match="`layers` must be one or more names"):
+            ensemble_moments([module], x, layers=layers)
     with pytest.raises(InvalidArgumentError, match="`loss`"):
         ensemble_log_gradients(one, x, lambda y: y.sum() * math.inf)
     with pytest.raises(InvalidArgumentError, match="`modules` must be two or more networks"):

@@ -123,7 +123,7 @@ def ensemble_moments(
     Raises
     ------
     InvalidArgumentError
-        As `rmtbn.measure.ensemble.pushed`, and for an unknown layer.
+        As `rmtbn.measure.ensemble.pushed`, for an unknown layer, and if there is none to look at.
     """
     wanted = None if layers is None else set(layers)
 
@@ -136,6 +136,8 @@ def ensemble_moments(
     names = tuple(name for name, _ in found)
     for name in wanted or ():
         _checks.one_of("layers", name, names)
+    if not found:
+        raise _checks.fail("layers", "one or more names, where no layer holds a weight matrix", layers)
     columns = {key: _stack([statistics[key] for _, statistics in found]) for key in found[0][1]}
     return EnsembleMoments(
         layers=names,
