@@ -6,12 +6,15 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.func import jacrev
 
 from rmtbn import rng
 from rmtbn.measure import jacobian
 from rmtbn.measure.ensemble_jacobian import ensemble_spectrum
 from rmtbn.measure.growth import growth
 from rmtbn.measure.singular_vectors import surviving_directions
+from rmtbn.measure.tangents import in_double
+from rmtbn.nets.resnet import residual_mlp
 
 
 def network(width: int, depth: int, *, gain: float, activation: type[nn.Module], seed: int = 0) -> nn.Sequential:
@@ -107,16 +110,76 @@ def test_zeros_of_the_inputs_are_no_dead_units(dtype, method):
     np.testing.assert_allclose(found[:rank], torch.linalg.svdvals(product).log()[:rank], rtol=0, atol=1e-4)
 
 
-@pytest.mark.parametrize("last", [nn.LayerNorm(16), nn.BatchNorm1d(16), nn.Softplus()])
-def test_networks_with_other_layers_stay_in_float32(last):
-    """One layer without a rule, and the values are float32's, with its error stated."""
-    module = nn.Sequential(*network(16, 2, gain=1.0, activation=nn.Tanh), last).eval()
-    x = torch.randn(3, 16, generator=rng.torch_generator(1, "single", "others"))
+class ThroughSingle(nn.Module):
+    """A norm that goes through float32 inside, and back."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = x.float()
+        return (y / y.square().mean(-1, keepdim=True).sqrt()).to(x.dtype)
+
+
+class Single(nn.Module):
+    """A layer of float32 only."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x @ torch.eye(x.shape[-1], dtype=torch.float32)
+
+
+OTHERS = {
+    "layer norm": lambda: nn.LayerNorm(16),
+    "batch norm": lambda: nn.BatchNorm1d(16),
+    "softplus": nn.Softplus,
+    "block": lambda: residual_mlp(depth=1, width=16, in_features=16, out_features=16, norm="batch")[1],
+    "two batch norms": lambda: nn.Sequential(nn.BatchNorm1d(16), nn.Linear(16, 16), nn.BatchNorm1d(16)),
+}
+
+
+@pytest.mark.parametrize("statistics", ["batch", "running"])
+@pytest.mark.parametrize("other", OTHERS)
+def test_networks_with_other_layers_are_right_to_what_is_stated(other, statistics):
+    """Layers with parameters in float32 are applied in float64: zeros are those of float64, and all other values."""
+    layers = network(16, 2, gain=3.0, activation=nn.Tanh)
+    module = nn.Sequential(layers[0], OTHERS[other](), *layers[1:])
+    x = 10 * torch.randn(3, 16, generator=rng.torch_generator(1, "single", "others"))
+    before = copy.deepcopy(module.state_dict())
     for measure in (of_one, of_many, at_the_end):
-        single, stated = measure([module], x)
-        double, _ = measure(doubled([module]), x.double())
-        assert np.abs(np.exp(single) - np.exp(double)).max() <= stated
-        assert stated > 1e-6
+        module.train(statistics == "batch")
+        single, stated = measure([module] if measure is of_one else [module, module], x)
+        double, _ = measure(doubled([module] if measure is of_one else [module, module]), x.double())
+        zeros = np.isneginf(double)
+        assert np.array_equal(np.isneginf(single), zeros)
+        assert np.abs(single[~zeros] - double[~zeros]).max() <= stated < 1e-3
+    assert all(torch.equal(value, before[name]) for name, value in module.state_dict().items())
+
+
+@pytest.mark.parametrize("layer", [ThroughSingle, Single])
+def test_layers_that_go_through_float32_are_measured_in_float32(layer):
+    """Longer blocks would amplify their rounding: the error is that of float32, and is stated."""
+    module = nn.Sequential(*network(16, 2, gain=1.0, activation=nn.Tanh), layer())
+    x = torch.randn(3, 16, generator=rng.torch_generator(1, "single", "others"))
+    assert not in_double(list(module), x)
+    single, stated = of_one([module], x)
+    assert stated > 1e-6
+    if layer is ThroughSingle:
+        jacobians = torch.stack([jacrev(module)(row[None])[0, :, 0] for row in x])
+        expected = torch.linalg.svdvals(jacobians).flatten().sort(descending=True).values
+        np.testing.assert_allclose(np.exp(single), expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("examples", [2, 3, 8])
+@pytest.mark.parametrize("scale", [1.0, 10.0])
+def test_what_eps_lets_pass_is_right(dtype, examples, scale):
+    """Batch normalisation of values v ≫ ε: B - 2 values 1/s for each feature, one ε/s³ and one zero; s² = v + ε."""
+    x = scale * torch.randn(examples, 4, generator=rng.torch_generator(examples, "eps"), dtype=torch.float64).to(dtype)
+    modules = [nn.BatchNorm1d(4).to(dtype) for _ in range(2)]
+    s = (x.double().var(dim=0, correction=0) + modules[0].eps).sqrt()
+    values = torch.cat([(1 / s).repeat(examples - 2), modules[0].eps / s**3]).sort(descending=True).values.log()
+    found = jacobian.spectrum(modules[0], x, method="product")
+    several = ensemble_spectrum(modules, x)
+    for row, stated in ((found.by_network[0], found.relative_error), (several.by_network[1], several.relative_error)):
+        assert int(np.isneginf(row).sum()) == 4
+        assert np.abs(row[:-4] - values.numpy()).max() <= stated < 1e-3
 
 
 @pytest.mark.parametrize("gap", [1e-3, 1e-6])

@@ -76,7 +76,7 @@ def ensemble_spectrum(
     with network.layer_by_layer(modules[0], statistics):
         network.check_output(modules[0], x)
         coupled = statistics == "batch" or network.couples(modules[0], x)
-    single = method == "product" and in_double((same[0] for _, same in layers), x)
+        single = method == "product" and in_double((same[0] for _, same in layers), x)
     start = x.double() if single else x
     chunks = []
     for a, b in _parts(len(modules), start, coupled=coupled, budget=budget):

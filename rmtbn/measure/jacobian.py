@@ -44,8 +44,8 @@ def spectrum(
         one block. Only batch normalisation may couple the examples, or the module is taken to couple them all.
     x
         Inputs (B, ...features), floating point, of the module's dtype and device, in which all is computed; but
-        products of float32 networks of linear layers and activations, on the CPU, in float64. Elsewhere rounding of
-        the points on the way, which chaotic networks amplify, is in no stated error.
+        products of float32 networks, on the CPU, in float64, unless a layer goes through single precision inside.
+        Elsewhere rounding of the points on the way, which chaotic networks amplify, is in no stated error.
     method
         "product": push an orthonormal basis and re-factorise as it goes, every value right at any depth.
         "dense": assemble the Jacobian and take its SVD; values below max(m, n) ε of the largest are censored.

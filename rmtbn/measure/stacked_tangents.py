@@ -7,13 +7,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.func import jvp, vmap
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from rmtbn._modules import call, is_altered, stacked_state
 from rmtbn.linalg.push_forward import Step, TangentMap
-from rmtbn.measure.tangents import acts_on_entries, has_rule, image, slope
+from rmtbn.measure.tangents import acts_on_entries, has_rule, image, is_stock_batch_norm, normalised_tangents, slope
 
 # Parameters and buffers by name, with the networks in front.
-State = tuple[dict[str, Tensor], dict[str, Tensor]]
+State = dict[str, Tensor]
 # Memory for the weights of all networks side by side, by shape: used by one layer after the other.
 Shelf = dict[tuple[int, ...], Tensor]
 
@@ -91,12 +92,9 @@ def stacked_map(
     base = layers[0]
     linear = type(base) is nn.Linear and not is_altered(base)
     activation = acts_on_entries(base)
-    state = None if linear or activation else _stacked_state(layers)
+    state = {} if linear or activation else _stacked_state(layers)
     affine = [cast(nn.Linear, layer) for layer in layers] if linear else []
     shelf = {} if shelf is None else shelf
-
-    def one(parameters: dict[str, Tensor], buffers: dict[str, Tensor], h: Tensor) -> Tensor:
-        return call(base, parameters | buffers, h)
 
     def move(point: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:  # plain types: shapes here are built for each layer
         lead = (len(point), u.shape[-1], point.shape[1]) if coupled else (*point.shape[:2], u.shape[-1])
@@ -109,47 +107,52 @@ def stacked_map(
             slopes = slope(base, point)[:, None]
             pushed = tangents.mul_(slopes) if overwrite else tangents * slopes
         else:
-            pushed = _pushed(base, state, point, tangents, memory_budget)
-        result = _image(base, point) if state is None else vmap(one)(*state, point)
+            pushed = _pushed(base, _in_dtype(state, point.dtype), point, tangents, memory_budget)
+        result = _image(base, _in_dtype(state, point.dtype), point)
         return result, (pushed if coupled else pushed.transpose(1, 2)).reshape(len(u), u.shape[-1], -1).mT
 
     return move
 
 
-def _image(base: nn.Module, point: Tensor) -> Tensor:
-    """Apply a layer without parameters to the inputs of each network."""
-    return cast(Tensor, base(point)) if acts_on_entries(base) else vmap(base)(point)
+def _image(base: nn.Module, state: State, point: Tensor) -> Tensor:
+    """Apply a layer to the inputs of each network."""
+    if acts_on_entries(base):
+        return cast(Tensor, base(point))
+    return vmap(partial(call, base))(state, point) if state else vmap(base)(point)
 
 
 def _has_weight(layer: nn.Module) -> bool:
     return not acts_on_entries(layer) and any(parameter.ndim > 1 for parameter in layer.parameters())
 
 
-def _stacked_state(layers: list[nn.Module]) -> State | None:
-    """Parameters and buffers with the networks in front; None where there are none."""
+def _stacked_state(layers: list[nn.Module]) -> State:
+    """Parameters and buffers with the networks in front."""
     has_state = any(True for _ in layers[0].parameters()) or any(True for _ in layers[0].buffers())
-    return stacked_state(layers) if has_state else None
+    parameters, buffers = stacked_state(layers) if has_state else ({}, {})
+    return parameters | buffers
 
 
-def _pushed(base: nn.Module, state: State | None, point: Tensor, tangents: Tensor, memory_budget: int) -> Tensor:
+def _in_dtype(state: State, dtype: torch.dtype) -> State:
+    return {name: held.to(dtype) if held.is_floating_point() else held for name, held in state.items()}
+
+
+def _pushed(base: nn.Module, state: State, point: Tensor, tangents: Tensor, memory_budget: int) -> Tensor:
     """Apply the differential of the layer of each network to its tangents (K, r, B, ...features)."""
     each = 4 * point.element_size() * point.numel() * (1 + _growth(base, point))
     chunk = max(1, memory_budget // each)
 
     def of_one(own: State, h: Tensor, t: Tensor) -> Tensor:
-        def layer(z: Tensor) -> Tensor:
-            return call(base, own[0] | own[1], z) if any(own) else base(z)
-
+        if is_stock_batch_norm(base):
+            return normalised_tangents(cast(_BatchNorm, base), h, t, state=own)
+        layer = partial(call, base, own) if own else base
         return vmap(lambda tangent: jvp(layer, (h,), (tangent,))[1], chunk_size=chunk)(t)
 
-    if state is None:
-        return vmap(lambda h, t: of_one(({}, {}), h, t))(point, tangents)
-    return vmap(of_one)(state, point, tangents)
+    return vmap(of_one)(state, point, tangents) if state else vmap(partial(of_one, {}))(point, tangents)
 
 
 def _growth(base: nn.Module, point: Tensor) -> int:
     """How many times as many entries go out as come in."""
-    return cast(Tensor, base(point[0])).numel() // max(1, point[0].numel())
+    return image(base, point[0]).numel() // max(1, point[0].numel())
 
 
 def _linear(

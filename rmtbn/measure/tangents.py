@@ -1,7 +1,8 @@
 """Push tangents through one layer: its differential at a point, applied to many directions at once."""
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import TypeAlias, cast
 
 import torch
@@ -10,8 +11,10 @@ from torch.func import jvp, vmap
 from torch.nn.functional import linear
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from rmtbn._modules import is_altered
+from rmtbn._modules import call, is_altered
 
+# Relative change of a point that shows whether a layer works in double precision.
+_NUDGE = 2.0**-48
 # (layer, point) -> derivative of an activation, which acts on each entry alone
 Slope: TypeAlias = Callable[[nn.Module, Tensor], Tensor]
 
@@ -32,7 +35,8 @@ def push_tangents(
     point
         Its input, shape (B, ...features).
     tangents
-        Directions at the point, shape (r, B, ...features); of its dtype, or of another where `has_rule`.
+        Directions at the point, shape (r, B, ...features); of its dtype, or of another where `has_rule`. Parameters are
+        brought to that of the point.
     memory_budget
         Bytes that the intermediate results of one chunk of tangents may take.
     overwrite
@@ -47,18 +51,28 @@ def push_tangents(
         return _by_rule(layer, point, tangents, overwrite=overwrite)
     if is_stock_batch_norm(layer):
         return normalised_tangents(cast(_BatchNorm, layer), point, tangents)
+    apply = in_dtype(layer, point.dtype)
     # the input, the output and about as much again in between, of tangents and of their gradients
-    each = 4 * point.element_size() * max(point.numel(), layer(point).numel())
-    push = vmap(lambda tangent: jvp(layer, (point,), (tangent,))[1], chunk_size=max(1, memory_budget // each))
+    each = 4 * point.element_size() * max(point.numel(), apply(point).numel())
+    push = vmap(lambda tangent: jvp(apply, (point,), (tangent,))[1], chunk_size=max(1, memory_budget // each))
     return push(tangents)
 
 
 def image(layer: nn.Module, point: Tensor) -> Tensor:
-    """Apply a layer to a point; a linear layer in the dtype of the point, if that is another one."""
-    if type(layer) is not nn.Linear or layer.weight.dtype == point.dtype:
-        return cast(Tensor, layer(point))
-    bias = None if layer.bias is None else layer.bias.to(point.dtype)
-    return linear(point, layer.weight.to(point.dtype), bias)
+    """Apply a layer to a point, in the dtype of the point if that is another one than the layer's."""
+    if type(layer) is nn.Linear and layer.weight.dtype != point.dtype and not is_altered(layer):
+        bias = None if layer.bias is None else layer.bias.to(point.dtype)
+        return linear(point, layer.weight.to(point.dtype), bias)
+    return in_dtype(layer, point.dtype)(point)
+
+
+def in_dtype(layer: nn.Module, dtype: torch.dtype) -> Callable[[Tensor], Tensor]:
+    """Return a layer as a function in a dtype, its parameters and buffers brought there; itself if they are."""
+    if not (layer._parameters or layer._buffers or layer._modules):
+        return layer
+    held = (*layer.named_parameters(), *layer.named_buffers())
+    moved = {name: x.to(dtype) for name, x in held if x.is_floating_point() and x.dtype != dtype}
+    return partial(call, layer, moved) if moved else layer
 
 
 def has_rule(layer: nn.Module) -> bool:
@@ -67,12 +81,48 @@ def has_rule(layer: nn.Module) -> bool:
 
 
 def in_double(layers: Iterable[nn.Module], x: Tensor) -> bool:
-    """Tell whether a float32 chain is pushed in float64: where all its rules are known, on the CPU.
+    """Tell whether a float32 chain is pushed in float64: on the CPU, where its layers can be applied in float64.
 
     Its products then need re-factorising less often; and rounding of the points on the way, which a chaotic network
-    amplifies to whole units of ln σ, would be in no stated error.
+    amplifies to whole units of ln σ, would be in no stated error. Neither would be what cancels within a layer, as in
+    batch normalisation of values far above √ε.
+
+    Parameters
+    ----------
+    layers
+        In the order of the forward pass, inside `rmtbn.measure.network.layer_by_layer`.
+    x
+        Inputs of the first.
     """
-    return x.dtype == torch.float32 and x.device.type == "cpu" and all(map(has_rule, layers))
+    if x.dtype != torch.float32 or x.device.type != "cpu":
+        return False
+    chain = list(layers)
+    if all(map(has_rule, chain)):
+        return True
+    point = x.double()
+    for layer in chain:
+        if not (has_rule(layer) or is_stock_batch_norm(layer) or _keeps_double(layer, point)):
+            return False
+        point = image(layer, point)
+    return True
+
+
+def _keeps_double(layer: nn.Module, point: Tensor) -> bool:
+    """Tell whether a layer can be applied in float64 and does not go through single precision inside.
+
+    Of a change of the point by 2^-48 nothing would come out, or a step of 2^-24.
+    """
+    draws = torch.randn(point.shape, generator=torch.Generator().manual_seed(0), dtype=point.dtype)
+    point = point if bool(point.any()) else draws
+    moved = point * (1 + _NUDGE * draws)
+    try:
+        here, there = image(layer, point), image(layer, moved)
+    except (RuntimeError, TypeError):
+        return False
+    if here.dtype != point.dtype:
+        return False
+    change = float((there - here).abs().max() / here.abs().max().clamp_min(torch.finfo(here.dtype).tiny))
+    return 0 < change < _NUDGE * 2**20
 
 
 def acts_on_entries(layer: nn.Module) -> bool:
@@ -90,11 +140,14 @@ def is_stock_batch_norm(layer: nn.Module) -> bool:
     return isinstance(layer, _BatchNorm) and type(layer).forward is _BatchNorm.forward and not is_altered(layer)
 
 
-def normalised_tangents(layer: _BatchNorm, point: Tensor, tangents: Tensor) -> Tensor:
+def normalised_tangents(
+    layer: _BatchNorm, point: Tensor, tangents: Tensor, *, state: Mapping[str, Tensor] | None = None
+) -> Tensor:
     """Apply the differential of batch normalisation to tangents; it is symmetric, so this is its transpose too.
 
     With batch statistics γ (t - mean t - ρ u mean(u t))/√(v + ε), u = (h - mean h)/√v, ρ = v/(v + ε), means over the
-    examples and over space; with running ones γ t/√(v + ε).
+    examples and over space; with running ones γ t/√(v + ε). Of two values in all, t - mean t lies along u, and the
+    bracket is (1 - ρ)(t - mean t), which is what ε lets pass.
 
     Parameters
     ----------
@@ -104,17 +157,23 @@ def normalised_tangents(layer: _BatchNorm, point: Tensor, tangents: Tensor) -> T
         Its input h, shape (B, features, ...space).
     tangents
         Shape (r, B, features, ...space).
+    state
+        Parameters and buffers by name, of which the layer has none: as under `vmap`. None: the layer's own.
     """
+    held = {**layer._parameters, **layer._buffers} if state is None else state
     column = (1, -1) + (1,) * (point.ndim - 2)
-    gamma = 1.0 if layer.weight is None else layer.weight.view(column)
-    if not layer.training and layer.running_var is not None:
-        return tangents * (gamma * (layer.running_var.view(column) + layer.eps).rsqrt())
+    gamma = 1.0 if held.get("weight") is None else cast(Tensor, held["weight"]).view(column)
+    running = held.get("running_var")
+    if not layer.training and running is not None:
+        return tangents * (gamma * (running.view(column) + layer.eps).rsqrt())
     dims = [dim for dim in range(point.ndim) if dim != 1]
     h = point - point.mean(dim=dims, keepdim=True)
     scale = (h.square().mean(dim=dims, keepdim=True) + layer.eps).rsqrt()
-    direction = h * scale  # √ρ u
     inner = [dim + 1 for dim in dims]
     centred = tangents - tangents.mean(dim=inner, keepdim=True)
+    if point.numel() == 2 * point.shape[1]:
+        return centred * (gamma * layer.eps * scale**3)
+    direction = h * scale  # √ρ u
     return (centred - direction * (direction * centred).mean(dim=inner, keepdim=True)) * (gamma * scale)
 
 
