@@ -25,7 +25,8 @@ from rmtbn import _checks, _modules
 from rmtbn.measure import batch_statistics, network
 from rmtbn.measure.column_maps import Blocks, ColumnMap, Mixing
 from rmtbn.measure.jacobian_operator import slopes
-from rmtbn.measure.tangents import is_stock_batch_norm, push_tangents
+from rmtbn.measure.norm_tangents import is_stock_batch_norm
+from rmtbn.measure.tangents import push_tangents
 
 _CHUNK = 2**28  # bytes of tangents in flight in layers without a map of their own
 

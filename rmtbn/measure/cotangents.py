@@ -7,7 +7,8 @@ from torch import Tensor, nn
 from torch.func import vjp, vmap
 
 from rmtbn._modules import is_altered
-from rmtbn.measure.tangents import is_stock_batch_norm, push_tangents
+from rmtbn.measure.norm_tangents import is_stock_batch_norm
+from rmtbn.measure.tangents import push_tangents
 
 Rule: TypeAlias = Callable[[nn.Module, Tensor, Tensor, int], Tensor]
 

@@ -7,11 +7,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.func import jvp, vmap
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from rmtbn._modules import call, is_altered, stacked_state
 from rmtbn.linalg.push_forward import Step, TangentMap
-from rmtbn.measure.tangents import acts_on_entries, has_rule, image, is_stock_batch_norm, normalised_tangents, slope
+from rmtbn.measure.norm_tangents import norm_rule
+from rmtbn.measure.tangents import acts_on_entries, has_rule, image, slope
 
 # Parameters and buffers by name, with the networks in front.
 State = dict[str, Tensor]
@@ -139,11 +139,11 @@ def _in_dtype(state: State, dtype: torch.dtype) -> State:
 def _pushed(base: nn.Module, state: State, point: Tensor, tangents: Tensor, memory_budget: int) -> Tensor:
     """Apply the differential of the layer of each network to its tangents (K, r, B, ...features)."""
     each = 4 * point.element_size() * point.numel() * (1 + _growth(base, point))
-    chunk = max(1, memory_budget // each)
+    chunk, norm = max(1, memory_budget // each), norm_rule(base)
 
     def of_one(own: State, h: Tensor, t: Tensor) -> Tensor:
-        if is_stock_batch_norm(base):
-            return normalised_tangents(cast(_BatchNorm, base), h, t, state=own)
+        if norm is not None:
+            return norm(base, h, t, state=own)
         layer = partial(call, base, own) if own else base
         return vmap(lambda tangent: jvp(layer, (h,), (tangent,))[1], chunk_size=chunk)(t)
 

@@ -1,7 +1,7 @@
 """Push tangents through one layer: its differential at a point, applied to many directions at once."""
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import TypeAlias, cast
 
@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.func import jvp, vmap
 from torch.nn.functional import linear
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from rmtbn._modules import call, is_altered
+from rmtbn.measure.norm_tangents import norm_rule
 
 # Relative change of a point that shows whether a layer works in double precision.
 _NUDGE = 2.0**-48
@@ -25,7 +25,7 @@ def push_tangents(
     """Apply the differential of a layer at a point to tangents.
 
     By forward-mode differentiation (`torch.func.jvp` under `vmap`), except for the layers of which the rule is known
-    here: one matrix product for a linear layer, a few passes for batch normalisation, and for saturating activations
+    here: one matrix product for a linear layer, a few passes for batch and layer norm, and for saturating activations
     the slope to full relative accuracy, where autodiff's 1 - tanh² keeps only the digits left above rounding.
 
     Parameters
@@ -49,8 +49,9 @@ def push_tangents(
     """
     if has_rule(layer):
         return _by_rule(layer, point, tangents, overwrite=overwrite)
-    if is_stock_batch_norm(layer):
-        return normalised_tangents(cast(_BatchNorm, layer), point, tangents)
+    norm = norm_rule(layer)
+    if norm is not None:
+        return norm(layer, point, tangents)
     apply = in_dtype(layer, point.dtype)
     # the input, the output and about as much again in between, of tangents and of their gradients
     each = 4 * point.element_size() * max(point.numel(), apply(point).numel())
@@ -101,7 +102,7 @@ def in_double(layers: Iterable[nn.Module], x: Tensor) -> bool:
         return True
     point = x.double()
     for layer in chain:
-        if not (has_rule(layer) or is_stock_batch_norm(layer) or _keeps_double(layer, point)):
+        if not (has_rule(layer) or norm_rule(layer) is not None or _keeps_double(layer, point)):
             return False
         point = image(layer, point)
     return True
@@ -133,48 +134,6 @@ def acts_on_entries(layer: nn.Module) -> bool:
 def slope(layer: nn.Module, point: Tensor) -> Tensor:
     """Return the derivative of a layer that `acts_on_entries`, shape of the point, boolean where it is 0 or 1."""
     return _SLOPES[type(layer)](layer, point)
-
-
-def is_stock_batch_norm(layer: nn.Module) -> bool:
-    """Tell whether a layer is torch's batch normalisation, without hooks, and not a class derived from it."""
-    return isinstance(layer, _BatchNorm) and type(layer).forward is _BatchNorm.forward and not is_altered(layer)
-
-
-def normalised_tangents(
-    layer: _BatchNorm, point: Tensor, tangents: Tensor, *, state: Mapping[str, Tensor] | None = None
-) -> Tensor:
-    """Apply the differential of batch normalisation to tangents; it is symmetric, so this is its transpose too.
-
-    With batch statistics γ (t - mean t - ρ u mean(u t))/√(v + ε), u = (h - mean h)/√v, ρ = v/(v + ε), means over the
-    examples and over space; with running ones γ t/√(v + ε). Of two values in all, t - mean t lies along u, and the
-    bracket is (1 - ρ)(t - mean t), which is what ε lets pass.
-
-    Parameters
-    ----------
-    layer
-        The layer, inside `batch_statistics.fixed`.
-    point
-        Its input h, shape (B, features, ...space).
-    tangents
-        Shape (r, B, features, ...space).
-    state
-        Parameters and buffers by name, of which the layer has none: as under `vmap`. None: the layer's own.
-    """
-    held = {**layer._parameters, **layer._buffers} if state is None else state
-    column = (1, -1) + (1,) * (point.ndim - 2)
-    gamma = 1.0 if held.get("weight") is None else cast(Tensor, held["weight"]).view(column)
-    running = held.get("running_var")
-    if not layer.training and running is not None:
-        return tangents * (gamma * (running.view(column) + layer.eps).rsqrt())
-    dims = [dim for dim in range(point.ndim) if dim != 1]
-    h = point - point.mean(dim=dims, keepdim=True)
-    scale = (h.square().mean(dim=dims, keepdim=True) + layer.eps).rsqrt()
-    inner = [dim + 1 for dim in dims]
-    centred = tangents - tangents.mean(dim=inner, keepdim=True)
-    if point.numel() == 2 * point.shape[1]:
-        return centred * (gamma * layer.eps * scale**3)
-    direction = h * scale  # √ρ u
-    return (centred - direction * (direction * centred).mean(dim=inner, keepdim=True)) * (gamma * scale)
 
 
 def _by_rule(layer: nn.Module, point: Tensor, tangents: Tensor, *, overwrite: bool) -> Tensor:
