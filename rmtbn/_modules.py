@@ -8,7 +8,6 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
-from torch.nn.parameter import is_lazy
 from torch.nn.utils.parametrize import type_before_parametrizations
 
 from rmtbn import _checks
@@ -117,11 +116,10 @@ def check_alike(name: str, same: Sequence[nn.Module]) -> None:
     columns = [parts(module) if module._modules else [module] for module in same]
     for row in zip_longest(*columns):
         like = _likeness(row[0]) if row[0] is not None else None
-        for part, column in zip(row, columns, strict=True):
-            twins = (columns[0], column)
-            if like is None or part is None or not like(part, twins):
+        for part, column in zip(row[1:], columns[1:], strict=True):
+            if like is None or part is None or not like(part, (columns[0], column)):
                 first, second = (same[0] if found is None else found for found in (row[0], part))
-                raise _difference(name, first, second, twins=twins)
+                raise _difference(name, first, second, twins=(columns[0], column))
     if _may_share(columns[0]) and len({_wiring(column) for column in columns}) > 1:
         rule = "networks of one architecture, which share the same of their parts and tensors"
         raise _checks.fail("modules", rule, f"others at {name or 'the top'}")
@@ -177,23 +175,23 @@ def _likeness(base: nn.Module) -> Callable[[nn.Module, Twins], bool]:
     names, size, altered = _settings(base), len(vars(base)), is_altered(base)
     kind, children, forms = type(base), [*base._modules], _forms(base)
     read = itemgetter(*names)
-    settings = read(vars(base))
-
-    def is_formed_like(module: nn.Module) -> bool:
-        if type(module) is not kind and type_before_parametrizations(module) is not type_before_parametrizations(base):
-            return False
-        if len(vars(module)) != size and set(_settings(module)) != set(names):
-            return False
-        if (children or module._modules) and [*module._modules] != children:
-            return False
-        return not (forms or module._parameters or module._buffers) or _forms(module) == forms
+    settings, whole = read(vars(base)), type_before_parametrizations(base)
 
     def like(module: nn.Module, twins: Twins) -> bool:
-        if not is_formed_like(module):
+        own = module.__dict__
+        other = type(module) is not kind and type_before_parametrizations(module) is not whole
+        if (
+            other
+            or (len(own) != size and {*_settings(module)} != {*names})
+            or ((children or own["_modules"]) and [*own["_modules"]] != children)
+            or ((forms or own["_parameters"] or own["_buffers"]) and _forms(module) != forms)
+            or ((altered or is_altered(module)) and not do_the_same(_alterations(base), _alterations(module), twins))
+        ):
             return False
-        if (altered or is_altered(module)) and not do_the_same(_alterations(base), _alterations(module), twins):
+        try:
+            found = read(own)
+        except KeyError:
             return False
-        found = read(vars(module))
         return bool(equal(settings, found)) or do_the_same(settings, found, twins)
 
     return like
@@ -201,16 +199,12 @@ def _likeness(base: nn.Module) -> Callable[[nn.Module, Twins], bool]:
 
 def _forms(module: nn.Module) -> dict[str, object]:
     """Shapes, dtypes and devices of the tensors of a module by name, and whether they are buffers."""
-    return {
-        name: x if x is None else (_shape(x), x.dtype, x.device, name in module._buffers)
-        for name, x in _tensors(module).items()
-    }
-
-
-def _shape(x: Tensor) -> torch.Size:
-    if is_lazy(x):
-        raise _checks.fail("modules", "networks whose lazy layers know their shapes (call them once)", type(x).__name__)
-    return x.shape
+    buffers, held = module._buffers, _tensors(module).items()
+    try:
+        return {name: x if x is None else (x.shape, x.dtype, x.device, name in buffers) for name, x in held}
+    except RuntimeError:  # of a lazy layer
+        rule = "networks whose lazy layers know their shapes (call them once)"
+        raise _checks.fail("modules", rule, type(module).__name__) from None
 
 
 def _tensors(module: nn.Module) -> Mapping[str, Tensor | None]:
