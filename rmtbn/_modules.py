@@ -127,8 +127,8 @@ def check_alike(name: str, same: Sequence[nn.Module]) -> None:
 
 def _may_share(found: Sequence[nn.Module]) -> bool:
     """Tell whether a part or a tensor may be there twice: there are several, of one form if of one module."""
-    forms = _forms(found[0])
-    return len(found) > 1 or len({*forms.values()}) < len(forms)
+    count = len(_tensors(found[0]))
+    return len(found) > 1 or (count > 1 and len({*_forms(found[0]).values()}) < count)
 
 
 def _wiring(found: Sequence[nn.Module]) -> tuple[int, ...]:

@@ -5,6 +5,7 @@ The numbers are those of `rmtbn.measure.jacobian.spectrum` network by network; t
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from types import MappingProxyType
 
 import numpy as np
@@ -77,12 +78,13 @@ def ensemble_spectrum(
         network.check_output(modules[0], x)
         coupled = statistics == "batch" or network.couples(modules[0], x)
         single = method == "product" and in_double((same[0] for _, same in layers), x)
-    start = x.double() if single else x
-    chunks = []
-    for a, b in _parts(len(modules), start, coupled=coupled, budget=budget):
-        with network.layer_by_layer(modules[a], statistics):
-            chain = stacked_steps([same[a:b] for _, same in layers], coupled=coupled, memory_budget=max(1, budget // 4))
-            chunks.append(measure(chain, start, count=b - a, coupled=coupled, single=single))
+        start = x.double() if single else x
+        chunks = []
+        for a, b in _parts(len(modules), start, coupled=coupled, budget=budget):
+            with network.layer_by_layer(modules[a], statistics) if a else nullcontext():
+                chosen = [same[a:b] for _, same in layers]
+                chain = stacked_steps(chosen, coupled=coupled, memory_budget=max(1, budget // 4))
+                chunks.append(measure(chain, start, count=b - a, coupled=coupled, single=single))
     rows, errors, floors = zip(*chunks, strict=True)
     return EmpiricalSpectrum(
         by_network=np.concatenate(rows),
