@@ -11,7 +11,7 @@ from rmtbn import rng
 from rmtbn.measure import jacobian
 from rmtbn.measure.batch_statistics import fixed
 from rmtbn.measure.ensemble_jacobian import ensemble_spectrum
-from rmtbn.measure.norm_tangents import norm_rule, normalised
+from rmtbn.measure.norm_tangents import cancelling_sizes, norm_rule, normalised
 
 
 def draw(*shape: int) -> Tensor:
@@ -100,3 +100,47 @@ def test_what_eps_lets_pass_a_layer_norm(features, dtype):
     for row, stated in ((found.by_network[0], found.relative_error), (several.by_network[1], several.relative_error)):
         assert int(np.isneginf(row).sum()) == 3
         assert np.abs(row[:-3] - values.numpy()).max() <= stated < 1e-3
+
+
+TIES = {
+    "nearly a tie": [12.4624, -11.6364, -11.6555],
+    "a tie": [12.0, 3.0, 3.0],
+    "one large feature": [1e3, 1.0, 1.1, 0.9, 1.05],
+    "one feature alone": [1e3, 0.0, 0.0, 0.0],
+}
+
+
+@pytest.mark.parametrize("followed", [False, True])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("name", TIES)
+def test_zeros_are_told_where_a_norm_cancels(name, dtype, followed):
+    """One feature with nearly all of the variance: its row is next to nothing, and its rounding is not; one zero."""
+    x = torch.tensor([TIES[name]], dtype=dtype)
+    modules = [nn.Sequential(nn.LayerNorm(x.shape[1]), *[nn.Softplus()] * followed).to(dtype) for _ in range(2)]
+    for found in (jacobian.spectrum(modules[0], x, method="product"), ensemble_spectrum(modules, x)):
+        assert np.isneginf(found.by_network).sum(axis=1).tolist() == [1] * len(found.by_network)
+
+
+def test_random_layer_norms_have_one_zero():
+    """400 of them, 2 to 8 features, variances from 1e-2 to 1e4."""
+    draws = rng.torch_generator(1, "random layer norms")
+    for _ in range(400):
+        features = int(torch.randint(2, 9, (), generator=draws))
+        scale = 10.0 ** float(torch.randint(-1, 3, (), generator=draws))
+        x = scale * torch.randn(1, features, generator=draws, dtype=torch.float64)
+        found = jacobian.spectrum(nn.LayerNorm(features).double(), x, method="product")
+        assert int(np.isneginf(found.by_network).sum()) == 1
+
+
+@pytest.mark.parametrize("name", ["batch", "layer", "batch of two"])
+def test_sizes_of_what_cancels(name):
+    """|γ|/√(v + ε) times those of the tangents; of two values times 1 - ρ too."""
+    layer, shape = NORMS[name]
+    layer = moved(layer).train()
+    point, sizes = draw(*shape), draw(*shape).abs()
+    dim, width = (0, (1, 4)) if isinstance(layer, nn.BatchNorm1d) else (1, (4,))
+    v = point.var(dim=dim, correction=0, keepdim=True)
+    passed = layer.eps / (v + layer.eps) if name == "batch of two" else 1.0
+    expected = sizes * layer.weight.reshape(width).abs() / (v + layer.eps).sqrt() * passed
+    with torch.no_grad(), fixed(layer, "batch" if dim == 0 else None):
+        torch.testing.assert_close(cancelling_sizes(layer, point, sizes), expected.detach(), rtol=1e-12, atol=0)

@@ -11,9 +11,8 @@ from rmtbn.linalg.batched import norms
 
 # A pivot below this many of its own rounding errors is zero. Over low-rank products, projections, batch normalisation
 # and row-graded matrices of dimension 8 ... 1024, zero pivots came out below 10, others above 100 in float32 and
-# 1e11 in float64. A layer whose differential cancels inside (a norm, at an example of which one feature holds nearly
-# all of the variance) leaves more: 23 of 4,000 layer norms of 2 to 8 features had a zero above 16, 2 above 128.
-_NULL = {torch.float32: 16.0, torch.float64: 128.0}
+# 1e11 in float64.
+_NULL = 16.0
 # Columns that are themselves known to few digits raise that to eps^0.6 of the rows at most (4e-10 in float64): a pivot
 # above is a value, however uncertain, and not a zero.
 _RESOLVED = 0.6
@@ -60,11 +59,10 @@ def rank(
         return ~structural, torch.zeros_like(r[..., 0, :], dtype=torch.bool)
     regular = without(r, suspect, look=look)
     weights = torch.linalg.solve_triangular(regular, r[..., : r.shape[-2]] * ~suspect[..., None], upper=True)
-    null = _NULL[r.dtype] * eps
-    own = null * (1.0 + weights.square().sum(dim=-2)).sqrt()
+    own = _NULL * eps * (1.0 + weights.square().sum(dim=-2)).sqrt()
     error, outside = inherited[0][..., : pivots.shape[-1]], inherited[1]
     combined = (error.square() + (weights * error[..., None]).square().sum(dim=-2)).sqrt()
-    carried = (null * combined * outside).minimum(eps**_RESOLVED * rest)
+    carried = (_NULL * eps * combined * outside).minimum(eps**_RESOLVED * rest)
     live = ~suspect | (~structural & (pivots > own * torch.maximum(rest, norms(r, dim=-1, look=look)) + carried))
     leftover = r.abs() > (own * rest + carried)[..., None]
     return live, (leftover & ~(live | structural)[..., None]).any(dim=-2)

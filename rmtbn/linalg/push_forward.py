@@ -43,6 +43,26 @@ _PATIENCE = 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Cancelling:
+    """A map in which large parts of a row cancel, so that its rounding is not in proportion to what is left.
+
+    Parameters
+    ----------
+    move
+        The map.
+    inside
+        (point, norms of the rows of the tangents) -> norms of the rows of what is subtracted from one another.
+    """
+
+    move: TangentMap
+    inside: Callable[[Tensor, Tensor], Tensor]
+
+    def __call__(self, point: Tensor, tangents: Tensor) -> tuple[Tensor, Tensor]:
+        """Apply the map."""
+        return self.move(point, tangents)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class _Moved:
     """The basis after some steps of a block, before it is re-factorised.
 
@@ -176,8 +196,9 @@ def _advanced(
     """Apply the steps of a block to the basis, up to a loss of rank if looked, and return it after the last few.
 
     A few more columns stand for rounding, in units of eps. Some start at random and each map adds its own to them, in
-    proportion to the rows of its result: they tell noise from small values where a map cancels what it is given. Others
-    start orthogonal to U: they tell what becomes of errors outside of the range of the product.
+    proportion to the rows of its result, or to those of what cancels inside it: they tell noise from small values where
+    a map cancels what it is given. Others start orthogonal to U: they tell what becomes of errors outside of the range
+    of the product.
     """
     r, ranks = product.u.shape[-1], product.log_d.isfinite().sum(dim=-1)
     found = [moved for moved in known if moved.steps <= len(block)]
@@ -189,10 +210,12 @@ def _advanced(
         point, columns, sizes, log_scale = found[-1].point, found[-1].columns, found[-1].sizes, found[-1].log_scale
         steps = found[-1].steps + 1
         for i, move in enumerate(step):
+            inside = move.inside(point, sizes) if isinstance(move, Cancelling) else None
             point, columns = move(point, columns)
             columns, log, sizes = _in_range(columns, r, look=look)  # or the next map may overflow
             log_scale = log_scale + log
-            columns = _with_rounding(columns, _rounding(sizes, steps + i * len(block)), r, before=found[-1].columns)
+            rough = sizes if inside is None else torch.maximum(sizes, inside * torch.exp(-log).to(sizes)[..., None])
+            columns = _with_rounding(columns, _rounding(rough, steps + i * len(block)), r, before=found[-1].columns)
         found.append(_Moved(steps=steps, point=point, columns=columns, sizes=sizes, log_scale=log_scale))
         found = found[-_KEPT:] if look else found[-1:]
         if look and bool((sizes.count_nonzero(dim=-1) < ranks).any()):

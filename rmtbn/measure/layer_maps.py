@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from functools import partial
+from itertools import pairwise
 from typing import cast
 
 import torch
@@ -9,8 +10,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
-from rmtbn.linalg.push_forward import TangentMap
+from rmtbn.linalg.push_forward import Cancelling, TangentMap
 from rmtbn.measure.live_units import filled, live_units, restricted
+from rmtbn.measure.norm_tangents import cancelling_sizes, norm_rule
 from rmtbn.measure.tangents import acts_on_entries, has_rule, image, push_tangents, slope
 
 
@@ -29,7 +31,22 @@ def steps(layers: Sequence[nn.Module], budget: int) -> list[list[TangentMap]]:
             found[-1].append([layer])
     before = [None, *(together[-1] for step in found for together in step)]
     behind = iter([isinstance(layer, nn.ReLU) and has_rule(layer) for layer in before])
-    return [[partial(_push_layers, together, budget, behind_relu=next(behind)) for together in step] for step in found]
+    return [[_map(together, budget, behind_relu=next(behind)) for together in step] for step in found]
+
+
+def _map(layers: Sequence[nn.Module], budget: int, *, behind_relu: bool) -> TangentMap:
+    move = partial(_push_layers, layers, budget, behind_relu=behind_relu)
+    cancels = norm_rule(layers[0]) is not None
+    return Cancelling(move=move, inside=partial(_inside, layers)) if cancels else move
+
+
+def _inside(layers: Sequence[nn.Module], point: Tensor, sizes: Float[Tensor, "groups m"]) -> Float[Tensor, "groups m"]:
+    """Sizes of what cancels in a norm, behind the activations after it."""
+    moved = cancelling_sizes(layers[0], point, sizes.reshape(point.shape))
+    for before, activation in pairwise(layers):
+        point = image(before, point)
+        moved = (moved * slope(activation, point)).abs()
+    return moved.reshape(sizes.shape)
 
 
 def push_through_pair(

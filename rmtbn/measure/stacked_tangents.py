@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from torch.func import jvp, vmap
 
 from rmtbn._modules import call, is_altered, stacked_state
-from rmtbn.linalg.push_forward import Step, TangentMap
-from rmtbn.measure.norm_tangents import norm_rule
+from rmtbn.linalg.push_forward import Cancelling, Step, TangentMap
+from rmtbn.measure.norm_tangents import cancelling_sizes, norm_rule
 from rmtbn.measure.tangents import acts_on_entries, has_rule, image, slope
 
 # Parameters and buffers by name, with the networks in front.
@@ -54,7 +54,22 @@ def stacked_steps(layers: list[list[nn.Module]], *, coupled: bool, memory_budget
         else:
             steps[-1].append([move])
         own = has_rule(same[0]) and (own or not entrywise)
-    return [[partial(_in_turn, moves) for moves in step] for step in steps]
+    return [[_joined(moves) for moves in step] for step in steps]
+
+
+def _joined(moves: list[TangentMap]) -> TangentMap:
+    """Join a layer and the activations behind it."""
+    move, first = partial(_in_turn, moves), moves[0]
+    return Cancelling(move=move, inside=partial(_inside, moves, first)) if isinstance(first, Cancelling) else move
+
+
+def _inside(moves: list[TangentMap], norm: Cancelling, point: Tensor, sizes: Tensor) -> Tensor:
+    """Sizes of what cancels in a norm, behind the activations after it."""
+    moved = norm.inside(point, sizes)
+    if len(moves) > 1:
+        point = norm(point, moved[..., None])[0]
+        moved = _in_turn(moves[1:], point, moved[..., None])[1].abs()[..., 0]
+    return moved
 
 
 def _in_turn(moves: list[TangentMap], point: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
@@ -111,7 +126,17 @@ def stacked_map(
         result = _image(base, _in_dtype(state, point.dtype), point)
         return result, (pushed if coupled else pushed.transpose(1, 2)).reshape(len(u), u.shape[-1], -1).mT
 
-    return move
+    if norm_rule(base) is None:
+        return move
+
+    def inside(point: Tensor, sizes: Tensor) -> Tensor:
+        held = _in_dtype(state, point.dtype)
+        of = partial(cancelling_sizes, base)
+        entries = sizes.reshape(point.shape)
+        found = vmap(lambda own, h, s: of(h, s, state=own))(held, point, entries) if held else vmap(of)(point, entries)
+        return found.reshape(sizes.shape)
+
+    return Cancelling(move=move, inside=inside)
 
 
 def _image(base: nn.Module, state: State, point: Tensor) -> Tensor:
