@@ -12,7 +12,7 @@ Figures of 2026-11-23, two-core AMD EPYC. One network near the critical point, N
 Two threads, wall time, medians of ten turns for each of three networks: product 2.5 to 2.7 (tanh) and 0.60 to 0.71
 (ReLU) in float64, 3.15 to 3.9 and 0.94 to 1.16 in float32 (states 2e-4 and 1e-4); dense 0.89 to 0.96 (tanh) and 0.33
 (ReLU) in float64, 1.00 to 1.07 and 0.40 to 0.49 in float32. All move by a tenth from run to run.
-A loop over 16 networks at N = 128, L = 100, over the ensemble in one pass, two threads, medians of 17 processes of 8 to
+A loop over 16 networks at N = 128, L = 100, over the ensemble in one pass, two threads, medians of 20 processes of 8 to
 24 turns: dense 1.49 to 1.92 (float64) and 1.55 to 2.12 (float32); one thread 1.3 and 1.4. The product route takes 3.6
 and 2.7 times as long as the loop (one thread 4.2 and 3.3).
 Depth exponent 1.04 to 1.09 (N = 64, L = 50 … 3,200). Width, L = 10, float64: 2.94 and 2.99 on two threads (N = 512 …
