@@ -1,6 +1,7 @@
 """Spectra of ensembles: the same numbers as network by network, in one pass."""
 
 import copy
+import inspect
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from rmtbn import rng
 from rmtbn._checks import InvalidArgumentError
 from rmtbn.inits import initialise
 from rmtbn.measure import jacobian, stacked_tangents
+from rmtbn.measure.ensemble import aligned
 from rmtbn.measure.ensemble_jacobian import ensemble_spectrum
 from rmtbn.nets.cnn import plain_cnn
 from rmtbn.nets.mlp import mlp
@@ -173,6 +175,9 @@ def test_networks_that_fade_are_looked_at_again_without_the_others():
 def test_impossible_ensembles_are_refused():
     """No network, two architectures, a network that is not finite, an unknown route."""
     modules, x = networks("tanh"), draw(2, 7)
+    for none in ([], iter(modules), [*modules, "a network"]):
+        with pytest.raises(InvalidArgumentError, match="`modules` must be one or more networks, in a sequence"):
+            inspect.unwrap(aligned)(none)
     with pytest.raises(InvalidArgumentError, match="`modules` must be one or more networks"):
         ensemble_spectrum([], x)
     with pytest.raises(InvalidArgumentError, match="`modules` must be networks of one architecture"):

@@ -152,7 +152,15 @@ def test_networks_with_other_layers_are_right_to_what_is_stated(other, statistic
     assert all(torch.equal(value, before[name]) for name, value in module.state_dict().items())
 
 
-@pytest.mark.parametrize("layer", [ThroughSingle, Single])
+class Asserting(nn.Module):
+    """A layer that asks for float32 by an assertion of its own."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        assert x.dtype == torch.float32
+        return x.sin()
+
+
+@pytest.mark.parametrize("layer", [ThroughSingle, Single, Asserting])
 def test_layers_that_go_through_float32_are_measured_in_float32(layer):
     """Longer blocks would amplify their rounding: the error is that of float32, and is stated."""
     module = nn.Sequential(*network(16, 2, gain=1.0, activation=nn.Tanh), layer())

@@ -117,8 +117,8 @@ def aligned(modules: Sequence[nn.Module]) -> list[tuple[str, list[nn.Module]]]:
     InvalidArgumentError
         If there is no network, or they differ in their layers or modes.
     """
-    if not modules:
-        raise _checks.fail("modules", "one or more networks", list(modules))
+    if not hasattr(modules, "__len__") or not modules or not all(isinstance(module, nn.Module) for module in modules):
+        raise _checks.fail("modules", "one or more networks, in a sequence", modules)
     columns = [_modules.layers(module) for module in modules]
     names = [name for name, _ in columns[0]]
     if any([name for name, _ in column] != names for column in columns):

@@ -118,12 +118,13 @@ def stacked_map(
             result, pushed = _linear(affine, point, tangents, shelf)
             return result, pushed.reshape(len(u), u.shape[-1], -1).mT
         tangents = tangents if coupled else tangents.transpose(1, 2)
+        held = _in_dtype(state, point.dtype)
         if activation:
             slopes = slope(base, point)[:, None]
             pushed = tangents.mul_(slopes) if overwrite else tangents * slopes
         else:
-            pushed = _pushed(base, _in_dtype(state, point.dtype), point, tangents, memory_budget)
-        result = _image(base, _in_dtype(state, point.dtype), point)
+            pushed = _pushed(base, held, point, tangents, memory_budget)
+        result = _image(base, held, point)
         return result, (pushed if coupled else pushed.transpose(1, 2)).reshape(len(u), u.shape[-1], -1).mT
 
     if norm_rule(base) is None:
